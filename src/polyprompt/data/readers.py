@@ -1,0 +1,211 @@
+"""Reads a task's examples from shipped files, local tables or the Hub, and checks them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import polars as pl
+
+from polyprompt.errors import DataError, listing, nearest
+from polyprompt.languages.catalogue import check_languages
+from polyprompt.records import Example
+from polyprompt.tasks.card import Columns, FileSource, HubSource, TaskCard
+
+SOURCE_SPLITS = ("train", "dev")
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """The examples of a task.
+
+    Attributes:
+        splits: ``train``, ``dev`` and ``test``, the languages one after the other.
+        origin: Where they came from, for the record.
+    """
+
+    splits: dict[str, tuple[Example, ...]]
+    origin: str
+
+    def of(self, split: str, languages: Sequence[str]) -> tuple[Example, ...]:
+        """Give a split's examples in some languages, in the data set's order."""
+        wanted = set(languages)
+        return tuple(e for e in self.splits.get(split, ()) if e.language in wanted)
+
+    def languages(self, split: str) -> tuple[str, ...]:
+        """Give a split's languages, in order of appearance."""
+        return tuple(dict.fromkeys(e.language for e in self.splits.get(split, ())))
+
+
+def read_task(
+    card: TaskCard, data: str | None, source: Sequence[str], targets: Sequence[str] | None
+) -> TaskData:
+    """Read a task's splits: train and dev in the source languages, test in the targets.
+
+    Args:
+        card: The task.
+        data: A folder with the card's local files; None for shipped data or the Hub.
+        source: Languages the examples come from.
+        targets: Languages to test; None for all there are.
+
+    Raises:
+        ConfigError: A language that the data does not have.
+        DataError: A file, column, label or text is not as the card says.
+    """
+    if data is not None or card.shipped is not None:
+        frames, origin = _local_frames(card, data)
+    elif card.hub is not None:
+        frames, origin = _hub_frames(card.hub, source, targets or card.languages)
+    else:
+        raise DataError(
+            f"The task '{card.name}' comes with no data. Give the folder of its files: data=FOLDER"
+        )
+    wanted = {"train": source, "dev": source, "test": targets}
+    splits = {}
+    for split, frame in frames.items():
+        path = f"{origin}/{split}"
+        splits[split] = _examples(frame, card, wanted[split], split, path)
+    return TaskData(splits, origin)
+
+
+def _local_frames(card: TaskCard, data: str | None) -> tuple[dict[str, pl.DataFrame], str]:
+    """Read the files of a folder, or those that come with the package."""
+    if data is not None:
+        files = card.local or FileSource(
+            files={split: f"{split}.parquet" for split in ("train", "dev", "test")}
+        )
+        folder = Path(data)
+        if not folder.is_dir():
+            raise DataError(
+                f"There is no folder {folder} (data=…). It should hold: "
+                f"{', '.join(files.files.values())}"
+            )
+    else:
+        files = card.shipped or FileSource(files={})
+        folder = Path(str(resources.files("polyprompt.tasks")))
+    frames = {split: read_table(folder / name) for split, name in files.files.items()}
+    for split, frame in frames.items():
+        if "split" in frame.columns and len(set(files.files.values())) < len(files.files):
+            frames[split] = frame.filter(pl.col("split") == split)
+    return frames, data or f"shipped with polyprompt ({card.name})"
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """Read a parquet, CSV, TSV or JSON-lines table; every cell of a text table is a string.
+
+    Raises:
+        DataError: The file is missing, empty, broken or of another kind.
+    """
+    readers = {
+        ".parquet": pl.read_parquet,
+        ".csv": lambda p: pl.read_csv(p, infer_schema=False),
+        ".tsv": lambda p: pl.read_csv(p, separator="\t", infer_schema=False, quote_char=None),
+        ".jsonl": pl.read_ndjson,
+        ".ndjson": pl.read_ndjson,
+    }
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(f"Cannot read {path}: expected one of {', '.join(readers)}.")
+    try:
+        return reader(path)
+    except FileNotFoundError as error:
+        raise DataError(f"There is no file {path}.") from error
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = "it is empty" if isinstance(error, pl.exceptions.NoDataError) else str(error)
+        raise DataError(f"Cannot read {path}: {reason}. Expected a {path.suffix} table.") from error
+
+
+def _hub_frames(
+    hub: HubSource, source: Sequence[str], targets: Sequence[str]
+) -> tuple[dict[str, pl.DataFrame], str]:
+    """Read a data set from the Hub (or a local folder laid out like one) with ``datasets``."""
+    from datasets import load_dataset  # noqa: PLC0415 – slow to import
+
+    if not targets:
+        raise DataError(
+            f"The data set {hub.path} is read language by language: name them with "
+            "targets=[eng_Latn, swh_Latn, …]"
+        )
+    wanted = {"train": source, "dev": source, "test": targets}
+    frames = {}
+    for split, languages in wanted.items():
+        parts = []
+        for language in languages:
+            try:
+                table = load_dataset(
+                    hub.path,
+                    name=hub.config.format(language=language),
+                    split=hub.splits[split],
+                    revision=hub.revision,
+                    token=os.environ.get("HF_TOKEN"),
+                )
+            except Exception as error:
+                raise DataError(
+                    f"Cannot read {hub.path} ({language}, {split}) from the Hub: "
+                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
+                    "Check the network, or give a folder of local files: data=FOLDER"
+                ) from error
+            frame = pl.from_arrow(table.data.table)
+            assert isinstance(frame, pl.DataFrame)
+            parts.append(frame.with_columns(pl.lit(language).alias("language")))
+        frames[split] = pl.concat(parts, how="diagonal_relaxed")
+    return frames, hub.path if hub.revision is None else f"{hub.path}@{hub.revision}"
+
+
+def _examples(
+    frame: pl.DataFrame, card: TaskCard, languages: Sequence[str] | None, split: str, where: str
+) -> tuple[Example, ...]:
+    """Turn a table into checked examples of the wanted languages."""
+    columns = card.columns
+    _check_columns(frame, columns, where)
+    frame = frame.with_row_index("polyprompt_row")
+    if columns.language and columns.language in frame.columns:
+        there = frame[columns.language].unique(maintain_order=True).to_list()
+        if languages is not None:
+            check_languages(languages, there, f"the {split} split of '{card.name}'")
+            frame = frame.filter(pl.col(columns.language).is_in(list(languages)))
+    elif languages is None or len(languages) == 1 or split in SOURCE_SPLITS:
+        only = (languages or ("eng_Latn",))[0]
+        frame = frame.with_columns(pl.lit(only).alias("language"))
+    else:
+        raise DataError(f"{where} has no column '{columns.language}' to tell the languages apart.")
+    return rows_to_examples(frame, card, where)
+
+
+def _check_columns(frame: pl.DataFrame, columns: Columns, where: str) -> None:
+    """Refuse a table that lacks a column the card names."""
+    needed = [columns.label, *columns.fields.values(), *([columns.id] if columns.id else [])]
+    for name in needed:
+        if name not in frame.columns:
+            raise DataError(
+                f"{where} has no column '{name}'.{nearest(name, frame.columns)} "
+                f"It has: {listing(frame.columns)}"
+            )
+
+
+def rows_to_examples(frame: pl.DataFrame, card: TaskCard, where: str) -> tuple[Example, ...]:
+    """Build examples from rows and check every label and text.
+
+    Raises:
+        DataError: An unknown label or an empty text; names the row.
+    """
+    columns = card.columns
+    language = columns.language if columns.language in frame.columns else "language"
+    examples = []
+    for row in frame.iter_rows(named=True):
+        number = row["polyprompt_row"] + 1
+        fields = {name: row[column] for name, column in columns.fields.items()}
+        for name, text in fields.items():
+            if text is None or not str(text).strip():
+                raise DataError(f"{where}, row {number}: the text '{name}' is empty.")
+        label = row[columns.label]
+        if label not in card.labels:
+            raise DataError(
+                f"{where}, row {number}: unknown label '{label}'."
+                f"{nearest(str(label), card.labels)} The task's labels: {listing(card.labels)}"
+            )
+        identity = str(row[columns.id]) if columns.id else str(number)
+        texts = {name: str(text) for name, text in fields.items()}
+        examples.append(Example(identity, row[language], texts, label))
+    return tuple(examples)

@@ -1,0 +1,1 @@
+"""How forward passes are computed: the whole every time, or the frozen part once."""

@@ -1,0 +1,142 @@
+"""The engines' common face, and the choice between them.
+
+Axes: R runs, B inputs, P soft tokens of a run, D width.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from polyprompt.capabilities import Attention, Reach
+from polyprompt.data.encoding import Encoded
+from polyprompt.errors import ConfigError
+from polyprompt.heads.head import States
+from polyprompt.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The soft tokens of R runs.
+
+    Attributes:
+        vectors: One tensor per run, its slots one after the other.
+        lengths: Soft tokens of each slot, per run, in the layout's order.
+    """
+
+    vectors: tuple[Float[Tensor, "P D"], ...]
+    lengths: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        """Count the runs (R)."""
+        return len(self.vectors)
+
+    def only(self, run: int) -> "Prompts":
+        """Give one run's prompts as a group of one."""
+        return Prompts((self.vectors[run],), (self.lengths[run],))
+
+    def and_bare(self, backbone: Backbone) -> "Prompts":
+        """Add a last run without soft tokens, which reads as the frozen backbone does."""
+        nothing = backbone.table[:0].float()
+        return Prompts((*self.vectors, nothing), (*self.lengths, ()))
+
+    def starts(self) -> list[int]:
+        """Give the row at which each run begins when all vectors stand below one another."""
+        sizes = [len(vectors) for vectors in self.vectors]
+        return [sum(sizes[:run]) for run in range(len(sizes))]
+
+
+class Engine(ABC):
+    """Computes states of inputs under the prompts of one or several runs."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Compute on a backbone."""
+        self.backbone = backbone
+
+    @abstractmethod
+    def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
+        """Read input i with the prompts of run ``runs[i]``; gradients flow into the prompts.
+
+        Returns:
+            N = len(inputs) states, in order.
+        """
+
+    @abstractmethod
+    def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
+        """Read every input with the prompts of every run.
+
+        Returns:
+            N = R × B states, run by run.
+        """
+
+    def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
+        """Prepare inputs that will be read many times; an engine may ignore this."""
+
+    def bare(self, inputs: Sequence[Encoded]) -> States:
+        """Read inputs without any soft prompt, as the frozen baselines do.
+
+        Returns:
+            N = len(inputs) states, in order.
+        """
+        with torch.no_grad():
+            return self.every(inputs, Prompts((), ()).and_bare(self.backbone))
+
+    def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
+        """Turn codes into vectors: words from the backbone, soft tokens from ``table``.
+
+        Args:
+            codes: Token ids, or -1 - i for row i of ``table``.
+            table: Soft tokens of all runs, one below the other.
+        """
+        words = self.backbone.embed(codes.clamp(min=0))
+        if not len(table):
+            return words
+        soft = table[(-1 - codes).clamp(min=0)]
+        return torch.where((codes < 0)[..., None], soft.to(words.dtype), words)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which engine is used, and why.
+
+    Attributes:
+        kind: ``cached`` or ``direct``.
+        reason: One sentence for the log.
+    """
+
+    kind: str
+    reason: str
+
+
+def choose(asked: str, attention: Attention, reaches: Sequence[Reach]) -> Choice:
+    """Choose the engine from what the parts can reach.
+
+    Args:
+        asked: ``auto``, ``cached`` or ``direct``.
+        attention: How the backbone is run.
+        reaches: Of the run's trained and frozen parts.
+
+    Raises:
+        ConfigError: The cached engine is asked for where it would not be exact.
+    """
+    if attention is Attention.FULL:
+        obstacle = "with full attention the words see the soft prompt"
+    elif Reach.WEIGHTS in reaches:
+        obstacle = "a part changes the weights"
+    elif Reach.WHOLE_SEQUENCE in reaches:
+        obstacle = "a part stands in front of text that sees it"
+    else:
+        obstacle = ""
+    if asked == "cached" and obstacle:
+        raise ConfigError(
+            f"The cached engine would not be exact: {obstacle}. Set engine.kind=auto, or change "
+            "the layout or backbone.attention."
+        )
+    if asked == "direct":
+        return Choice("direct", "the direct engine was asked for")
+    if obstacle:
+        return Choice("direct", f"direct engine: {obstacle}")
+    return Choice("cached", "cached engine: nothing trained can reach the text, it is encoded once")

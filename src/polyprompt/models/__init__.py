@@ -1,0 +1,1 @@
+"""Backbones: the border to transformers."""

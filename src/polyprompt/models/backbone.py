@@ -1,0 +1,134 @@
+"""A frozen backbone is four operations: embed, encode, extend, unembed – and one whole forward pass.
+
+Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V vocabulary.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from polyprompt.capabilities import Attention
+
+KeysValues = tuple[tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]], ...]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a frozen backbone computed of a batch's frozen tokens; never changed, never trained.
+
+    Attributes:
+        layers: Keys and values of every layer.
+        hidden: Last-layer states, B T D.
+        mask: Which tokens are real, B T.
+    """
+
+    layers: KeysValues
+    hidden: Float[Tensor, "B T D"]
+    mask: Bool[Tensor, "B T"]
+
+    def rows(self, index: Int[Tensor, " N"]) -> "Frozen":
+        """Select rows, possibly several times."""
+        return Frozen(
+            tuple((k[index], v[index]) for k, v in self.layers),
+            self.hidden[index],
+            self.mask[index],
+        )
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What is known about a loaded backbone.
+
+    Attributes:
+        name: As it was asked for.
+        identity: Changes whenever weights or tokenizer change.
+        attention: How it is run.
+        width: D.
+        max_positions: Most tokens of an input, soft ones included.
+        text_prefix: Words its texts begin with.
+        parameters: Number of frozen parameters.
+        notes: Licence and cautions, for results.
+    """
+
+    name: str
+    identity: str
+    attention: Attention
+    width: int
+    max_positions: int
+    text_prefix: str
+    parameters: int
+    notes: tuple[str, ...] = ()
+
+
+class Backbone(ABC):
+    """A frozen pre-trained model and its tokenizer."""
+
+    facts: BackboneFacts
+    tokenizer: PreTrainedTokenizerBase
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    @abstractmethod
+    def table(self) -> Float[Tensor, "V D"]:
+        """The embedding table in whose space soft prompts live."""
+
+    @abstractmethod
+    def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
+        """Look token ids up in the table."""
+
+    @abstractmethod
+    def encode(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"],
+    ) -> Frozen:
+        """Compute keys, values and states of frozen tokens, without gradient.
+
+        Args:
+            x: Table-space vectors.
+            positions: Places in the whole input, from 0.
+            mask: Which tokens are real; the others stand on the right.
+        """
+
+    @abstractmethod
+    def extend(
+        self,
+        frozen: Frozen,
+        x: Float[Tensor, "B S D"],
+        positions: Int[Tensor, "B S"],
+        allowed: Bool[Tensor, "B S S"],
+    ) -> Float[Tensor, "B S D"]:
+        """Compute the states of live tokens that see all frozen ones and some of one another.
+
+        Args:
+            frozen: Of the same B rows.
+            x: Table-space vectors of the live tokens; gradients flow into them.
+            positions: Places in the whole input, from 0.
+            allowed: Which live token (second axis) may see which (third).
+        """
+
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        allowed: Bool[Tensor, "B T T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Compute the whole forward pass under an explicit attention pattern."""
+
+    @abstractmethod
+    def unembed(
+        self, hidden: Float[Tensor, "N D"], ids: Sequence[int]
+    ) -> Float[Tensor, "N C"]:
+        """Score some words of the vocabulary from last-layer states.
+
+        Raises:
+            BackboneError: The model has no language-model head.
+        """

@@ -1,0 +1,61 @@
+"""The plain values that travel between the layers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item of a task in one language.
+
+    Attributes:
+        id: The item's name in its data set; parallel sets use one id in all languages.
+        language: SIB-200 code, e.g. ``swh_Latn``; empty where the data does not say.
+        fields: The texts a layout can name.
+        label: One of the task's labels, or None for data without answers.
+    """
+
+    id: str
+    language: str
+    fields: Mapping[str, str]
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a run learns from.
+
+    Attributes:
+        train: Examples the prompt is trained on.
+        dev: Examples that choose the checkpoint; may be empty.
+        note: How they were drawn, in words, for the report.
+    """
+
+    train: tuple[Example, ...]
+    dev: tuple[Example, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One line of ``steps.jsonl``.
+
+    Attributes:
+        run: Index of the run in its group.
+        step: Optimiser steps taken, from 1; 0 for the state before training.
+        epoch: Epochs completed, a fraction within an epoch.
+        loss: Mean training loss of the step (nats); None at step 0.
+        learning_rate: Rate of this step.
+        gradient_norm: Before clipping.
+        dev_loss: Mean dev loss (nats), at the end of an epoch only.
+        dev_accuracy: 0–1, at the end of an epoch only.
+    """
+
+    run: int
+    step: int
+    epoch: float
+    loss: float | None = None
+    learning_rate: float | None = None
+    gradient_norm: float | None = None
+    dev_loss: float | None = None
+    dev_accuracy: float | None = None

@@ -1,0 +1,1 @@
+"""What is to be learnt: task cards and layouts."""

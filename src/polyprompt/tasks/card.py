@@ -1,0 +1,137 @@
+"""Task cards: a data set with its labels, fields, layout, label words and metric, as one YAML file."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from polyprompt.capabilities import Settings
+from polyprompt.errors import ConfigError, all_faults, nearest
+
+
+class HubSource(Settings):
+    """A data set on the Hugging Face Hub; ``{language}`` in ``config`` is the SIB-200 code."""
+
+    path: str
+    config: str = "{language}"
+    revision: str | None = None
+    splits: dict[str, str] = {"train": "train", "dev": "validation", "test": "test"}
+
+
+class FileSource(Settings):
+    """Local tables: a file per split, parquet, CSV, TSV or JSON lines."""
+
+    files: dict[str, str]
+
+
+class Columns(Settings):
+    """The names of the columns; ``language`` None means that one language is given elsewhere."""
+
+    fields: dict[str, str]
+    label: str
+    id: str | None = None
+    language: str | None = "language"
+
+
+class TaskCard(Settings):
+    """A task.
+
+    Attributes:
+        labels: In the order in which scores are reported.
+        label_descriptions: A few English words per label, read by the similarity head.
+        label_words: Per backbone family (``default`` for the rest), one word per label.
+        parallel: Whether one id is the same sentence in every language, so that intervals
+            resample items across languages.
+        ids_are_positions: Whether ids are numbers whose neighbours come from one article.
+        caution: What a table of results must say.
+    """
+
+    name: str
+    title: str
+    kind: Literal["classification"] = "classification"
+    hub: HubSource | None = None
+    local: FileSource | None = None
+    shipped: FileSource | None = None
+    columns: Columns
+    labels: tuple[str, ...] = Field(min_length=2)
+    label_descriptions: dict[str, str] = {}
+    label_words: dict[str, dict[str, str]] = {}
+    layout: str = "{text}{task}"
+    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    languages: tuple[str, ...] = ()
+    parallel: bool = False
+    ids_are_positions: bool = False
+    licence: str = ""
+    citation: str = ""
+    caution: str = ""
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> "TaskCard":
+        """Refuse repeated labels and texts for labels that do not exist."""
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: a label stands there twice")
+        for name, given in {"label_descriptions": self.label_descriptions, **{
+            f"label_words.{family}": words for family, words in self.label_words.items()
+        }}.items():
+            for label in given:
+                if label not in self.labels:
+                    raise ValueError(
+                        f"{name}: there is no label '{label}'.{nearest(label, self.labels)}"
+                    )
+            missing = [label for label in self.labels if label not in given]
+            if given and missing:
+                raise ValueError(f"{name}: nothing is given for the label '{missing[0]}'")
+        return self
+
+    def description(self, label: str) -> str:
+        """Give the words that describe a label; the label itself where the card has none."""
+        return self.label_descriptions.get(label, label.replace("_", " "))
+
+
+def shipped_cards() -> tuple[str, ...]:
+    """Name the tasks that come with the package."""
+    folder = resources.files("polyprompt.tasks") / "cards"
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def load_card(name: str) -> TaskCard:
+    """Load a task card by its shipped name or from a YAML file.
+
+    Raises:
+        ConfigError: There is no such card, or it is not as a card should be.
+    """
+    if name.endswith((".yaml", ".yml")):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"Cannot read the task card {name}: {error.strerror}.") from error
+    elif name in shipped_cards():
+        text = (resources.files("polyprompt.tasks") / "cards" / f"{name}.yaml").read_text("utf-8")
+    else:
+        raise ConfigError(
+            f"There is no task '{name}'.{nearest(name, shipped_cards())} Shipped tasks: "
+            f"{', '.join(shipped_cards())}. A task of your own is a YAML file: task=mytask.yaml"
+        )
+    return parse_card(text, name)
+
+
+def parse_card(text: str, where: str) -> TaskCard:
+    """Read a task card from YAML text.
+
+    Raises:
+        ConfigError: All that is wrong with it, each with its place.
+    """
+    try:
+        value: Any = yaml.safe_load(text)
+        return TaskCard.model_validate(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The task card {where} is not YAML: {error}") from error
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(map(str, fault['loc'])) or 'card'}: {fault['msg']}"
+            + (nearest(str(fault["loc"][-1]), TaskCard.model_fields) if fault["type"] == "extra_forbidden" else "")
+            for fault in error.errors()
+        ]
+        raise ConfigError(all_faults(f"Task card {where}", faults)) from error

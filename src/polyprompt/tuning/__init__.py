@@ -1,0 +1,1 @@
+"""Parts: what is added to a backbone and trained."""

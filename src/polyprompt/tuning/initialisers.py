@@ -1,0 +1,129 @@
+"""Initial values of soft prompts, each a function from a request to vectors in table space."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from polyprompt.errors import ConfigError, DataError
+from polyprompt.models.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class InitialRequest:
+    """What an initialiser may need.
+
+    Attributes:
+        length: Soft tokens wanted (P).
+        rng: The run's own generator.
+        bound: Half-width of ``uniform``, standard deviation of ``normal``.
+        text: Words for ``text``.
+        descriptions: Label descriptions, in the order of the labels.
+        path: A saved part for ``file``.
+    """
+
+    length: int
+    rng: np.random.Generator
+    bound: float = 0.5
+    text: str | None = None
+    descriptions: Sequence[str] = field(default_factory=tuple)
+    path: str | None = None
+
+
+def uniform(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
+    """Draw uniformly from ±bound (paper A: 0.5)."""
+    shape = (request.length, backbone.facts.width)
+    return torch.from_numpy(request.rng.uniform(-request.bound, request.bound, shape)).float()
+
+
+def normal(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
+    """Draw from a normal distribution with standard deviation ``bound``."""
+    shape = (request.length, backbone.facts.width)
+    return torch.from_numpy(request.rng.normal(0.0, request.bound, shape)).float()
+
+
+def vocabulary(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
+    """Take the embeddings of random words of the vocabulary (Lester et al. 2021, section 2.2)."""
+    tokenizer = backbone.tokenizer
+    special = set(tokenizer.all_special_ids)
+    words = np.array(sorted(i for i in set(tokenizer.get_vocab().values()) if i not in special))
+    ids = request.rng.choice(words, request.length, replace=len(words) < request.length)
+    return _rows(backbone, ids.tolist())
+
+
+def text(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
+    """Take the embeddings of a text's pieces, repeated to the length.
+
+    Raises:
+        ConfigError: No text is given.
+    """
+    pieces = _pieces(backbone, request.text or "")
+    if not pieces:
+        raise ConfigError("initial.kind=text needs words: set initial.text.")
+    return _rows(backbone, [pieces[i % len(pieces)] for i in range(request.length)])
+
+
+def descriptions(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
+    """Take pieces of the label descriptions, one of each label in turn.
+
+    Raises:
+        ConfigError: The prompt is too short to hold a piece of every label.
+    """
+    queues = [_pieces(backbone, words) for words in request.descriptions]
+    if request.length < len(queues):
+        raise ConfigError(
+            f"A prompt of length {request.length} cannot hold {len(queues)} label descriptions. "
+            f"Set its length to {len(queues)} or more, or choose another initial value."
+        )
+    turns = [(i % len(queues), i // len(queues)) for i in range(request.length)]
+    return _rows(backbone, [queues[label][n % len(queues[label])] for label, n in turns])
+
+
+def file(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
+    """Take a part saved by an earlier run.
+
+    Raises:
+        DataError: The file is missing, broken, or of another shape.
+    """
+    path = Path(request.path or "")
+    try:
+        weight = load_file(path)["weight"].float()
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(
+            f"Cannot read the soft prompt {path}: {error}. Expected a safetensors file with "
+            "'weight', as runs save it under parts/."
+        ) from error
+    expected = (request.length, backbone.facts.width)
+    if tuple(weight.shape) != expected:
+        raise DataError(
+            f"The soft prompt {path} has shape {tuple(weight.shape)}; expected {expected} (length, "
+            "width of the backbone)."
+        )
+    return weight
+
+
+Initialiser = Callable[[Backbone, InitialRequest], Tensor]
+INITIALISERS: dict[str, Initialiser] = {
+    "uniform": uniform,
+    "normal": normal,
+    "vocabulary": vocabulary,
+    "text": text,
+    "descriptions": descriptions,
+    "file": file,
+}
+
+
+def _pieces(backbone: Backbone, words: str) -> list[int]:
+    """Tokenize words without the special tokens."""
+    return backbone.tokenizer([words], add_special_tokens=False)["input_ids"][0]  # type: ignore[index]
+
+
+def _rows(backbone: Backbone, ids: list[int]) -> Float[Tensor, "P D"]:
+    """Look words up in the table."""
+    return backbone.embed(torch.tensor(ids, device=backbone.device)).detach().float().cpu()
