@@ -83,6 +83,8 @@ class Encoder:
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
         """Encode examples, in order."""
+        if not examples:
+            return []
         texts, spans = [], []
         for example in examples:
             for index in range(len(self._runs)):

@@ -209,3 +209,23 @@ def rows_to_examples(frame: pl.DataFrame, card: TaskCard, where: str) -> tuple[E
         texts = {name: str(text) for name, text in fields.items()}
         examples.append(Example(identity, row[language], texts, label))
     return tuple(examples)
+
+
+def read_columns(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
+    """Read texts and labels from somebody's own table.
+
+    Raises:
+        DataError: The file or a column is missing, or the table has no rows.
+    """
+    frame = read_table(path)
+    for option, name in (("--text-column", text_column), ("--label-column", label_column)):
+        if name not in frame.columns:
+            raise DataError(
+                f"{path} has no column '{name}'.{nearest(name, frame.columns)} It has: "
+                f"{listing(frame.columns)}. Name it with {option}."
+            )
+    texts = frame[text_column].cast(pl.String).fill_null("").to_list()
+    labels = frame[label_column].cast(pl.String).fill_null("").to_list()
+    if not texts:
+        raise DataError(f"{path} has no rows.")
+    return texts, labels

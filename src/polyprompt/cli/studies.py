@@ -1,0 +1,107 @@
+"""Commands on studies: run, check, report."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from polyprompt.experiments.results import Setting
+
+StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="A study's YAML file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. shots=4."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+STUDY_COMMAND_SETTINGS = {"name": "run"}
+
+
+def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> None:  # noqa: FBT002
+    """Run a study and print its table; what is already complete is not run again."""
+    from polyprompt.cli.console import ProgressView, make_console
+    from polyprompt.experiments.config import load_study
+    from polyprompt.experiments.results import gather, write_reports
+    from polyprompt.experiments.study import run_study, study_folders
+
+    console = make_console()
+    checked = load_study(study, overrides or [])
+    with ProgressView(console, quiet=quiet).open() as view:
+        for event in run_study(checked):
+            view.show(event)
+    settings = gather(study_folders(checked))
+    title = checked.settings.title or checked.settings.name
+    paths = write_reports(checked.folder, title, settings)
+    show_settings(console, settings)
+    console.print(f"Files: {checked.folder}", markup=False)
+    for name, path in paths.items():
+        console.print(f"  {name:<8} {path}", markup=False)
+    console.print("Next:")
+    console.print(f"  echo 'Der Fluss fließt ins Meer.' | polyprompt predict {checked.folder} -", markup=False)
+    console.print("  polyprompt fit YOUR.csv --text-column text --label-column label", markup=False)
+
+
+def check(study: StudyPath, overrides: Overrides = None) -> None:
+    """Check all that can be known of a study before a model is loaded."""
+    from polyprompt.cli.console import make_console
+    from polyprompt.experiments.config import load_study
+    from polyprompt.experiments.plan import plan_study
+    from polyprompt.experiments.readiness import backbone_note
+    from polyprompt.experiments.store import RunFolder, check_writable
+
+    console = make_console()
+    checked = load_study(study, overrides or [])
+    groups = plan_study(checked)
+    check_writable(checked.folder)
+    for group in groups:
+        test = group.data.splits["test"]
+        first = group.runs[0]
+        complete = sum(RunFolder(checked.folder / r.name).is_complete() for r in group.runs)
+        lines = (
+            f"{len(group.runs)} runs together ({complete} complete); {group.choice.reason}",
+            f"  task {group.card.name}: {len(first.draw.train)} train, {len(first.draw.dev)} dev, "
+            f"{len(test)} test items in {len(group.data.languages('test'))} languages "
+            f"({group.data.origin})",
+            f"  backbone {first.settings.backbone.name}: {backbone_note(first.settings.backbone)}",
+        )
+        for line in lines:
+            console.print(line, markup=False)
+    console.print(f"{checked.settings.name}: no fault found.", markup=False)
+
+
+def report(
+    study: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's folder, e.g. runs/demo.")],
+) -> None:
+    """Write a study's tables as one HTML page and Markdown, from the runs on disk."""
+    from polyprompt.cli.console import make_console
+    from polyprompt.experiments.results import gather, write_reports
+    from polyprompt.experiments.store import complete_runs
+
+    console = make_console()
+    settings = gather(list(complete_runs(study)))
+    paths = write_reports(study, study.name, settings)
+    for setting in settings:
+        console.print(setting.section().headline, markup=False)
+    for name, path in paths.items():
+        console.print(f"  {name:<8} {path}", markup=False)
+
+
+def show_settings(console: "Console", settings: "list[Setting]") -> None:
+    """Print every setting's tables, headline, warnings and notes."""
+    from polyprompt.cli.console import print_table
+    from polyprompt.report.score_tables import difference_table, language_table, script_table
+
+    for setting in settings:
+        section = setting.section()
+        if len(settings) > 1:
+            console.rule(setting.title)
+        print_table(console, language_table(setting.summary))
+        print_table(console, script_table(setting.summary))
+        print_table(console, difference_table(setting.summary))
+        console.print(section.headline, style="bold", markup=False)
+        for warning in section.warnings:
+            console.print(f"! {warning}", markup=False)
+        for note in section.notes:
+            console.print(f"- {note}", style="dim", markup=False)

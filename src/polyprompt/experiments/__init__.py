@@ -1,0 +1,1 @@
+"""Studies: from YAML to run folders."""

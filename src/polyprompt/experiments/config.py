@@ -1,0 +1,199 @@
+"""From ``study.yaml`` and overrides to checked settings; all faults are reported at once."""
+
+import copy
+import itertools
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from polyprompt.capabilities import RunSettings, StudySettings
+from polyprompt.errors import ConfigError, all_faults, nearest
+
+_SHORT_FORMS = {"backbone": "name", "initial": "kind"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study.
+
+    Attributes:
+        settings: What the runs have in common.
+        runs: One complete setting per point of the grid, in the grid's order.
+    """
+
+    settings: StudySettings
+    runs: tuple[RunSettings, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's runs are kept."""
+        return Path(self.settings.output) / self.settings.name
+
+
+def load_study(path: str, overrides: Sequence[str] = ()) -> Study:
+    """Load a study from YAML and apply ``key=value`` overrides.
+
+    Raises:
+        ConfigError: It cannot be read, or anything in it is wrong; names every fault.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"Cannot read the study {path}: {error.strerror}.") from error
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path} holds no settings; expected lines such as 'task: sib200'.")
+    value.setdefault("name", Path(path).stem)
+    return build_study(apply_overrides(value, overrides), path)
+
+
+def build_study(value: Mapping[str, Any], where: str) -> Study:
+    """Check settings and expand the grid.
+
+    Raises:
+        ConfigError: Anything is wrong; names every fault once.
+    """
+    settings, faults = _validate(StudySettings, value)
+    grid = value.get("grid") or {}
+    runs: list[RunSettings] = []
+    if isinstance(grid, dict):
+        faults += _grid_faults(grid)
+    if isinstance(settings, StudySettings) and not faults:
+        for point in _points(settings.grid):
+            run, wrong = _validate(RunSettings, _run_value(value, point))
+            faults += [fault for fault in wrong if fault not in faults]
+            if isinstance(run, RunSettings):
+                runs.append(_with_seeds(run))
+    if faults or not isinstance(settings, StudySettings):
+        raise ConfigError(all_faults(where, faults))
+    return Study(settings, tuple(runs))
+
+
+def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Set dotted keys from ``key=value`` arguments; values are read as YAML.
+
+    Raises:
+        ConfigError: An argument is not of that form.
+    """
+    result = copy.deepcopy(dict(value))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"Cannot read the override '{override}': expected key=value, e.g. shots=4 or "
+                "training.learning_rate=0.05"
+            )
+        try:
+            set_dotted(result, key, yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of the override '{override}' is not YAML.") from error
+    return result
+
+
+def set_dotted(value: dict[str, Any], key: str, new: Any) -> None:
+    """Set ``a.b.c`` in nested mappings; a short form on the way is written out first."""
+    if key.startswith("grid."):
+        value.setdefault("grid", {})[key.removeprefix("grid.")] = new
+        return
+    *path, last = key.split(".")
+    for name in path:
+        inner = value.get(name)
+        if isinstance(inner, str) and name in _SHORT_FORMS:
+            inner = {_SHORT_FORMS[name]: inner}
+        value[name] = dict(inner) if isinstance(inner, Mapping) else {}
+        value = value[name]
+    value[last] = new
+
+
+def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    """Give the points of the grid; the last key varies fastest."""
+    for values in itertools.product(*grid.values()):
+        yield dict(zip(grid, values, strict=True))
+
+
+def _grid_faults(grid: Mapping[str, Any]) -> list[str]:
+    """Find grid keys that name no setting, and values that are no lists."""
+    faults = []
+    for key, values in grid.items():
+        top = str(key).split(".")[0]
+        if top not in RunSettings.model_fields:
+            faults.append(f"grid.{key}: unknown key.{nearest(top, RunSettings.model_fields)}")
+        if not isinstance(values, list) or not values:
+            faults.append(f"grid.{key}: expected a list of values, e.g. [1, 2]")
+    return faults
+
+
+def _run_value(value: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:
+    """Compose one run's settings from the study's and a point of the grid."""
+    own = {k: copy.deepcopy(v) for k, v in value.items() if k in RunSettings.model_fields}
+    for key, new in point.items():
+        set_dotted(own, key, new)
+    return own
+
+
+def _with_seeds(run: RunSettings) -> RunSettings:
+    """Write out both seeds."""
+    return run.model_copy(
+        update={
+            "draw_seed": run.seed if run.draw_seed is None else run.draw_seed,
+            "train_seed": run.seed if run.train_seed is None else run.train_seed,
+        }
+    )
+
+
+def _validate(
+    model: type[BaseModel], value: Mapping[str, Any]
+) -> tuple[BaseModel | None, list[str]]:
+    """Validate and translate every fault into a sentence with its path."""
+    try:
+        return model.model_validate(value), []
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            path = [str(part) for part in fault["loc"] if str(part) not in _UNION_MARKS]
+            if fault["type"] == "extra_forbidden":
+                known = _keys_at(model, path[:-1])
+                faults.append(f"{'.'.join(path)}: unknown key.{nearest(path[-1], known)}")
+            else:
+                given = f" (given: {fault['input']!r})" if fault["type"] != "missing" else ""
+                faults.append(f"{'.'.join(path)}: {fault['msg']}{given}")
+        return None, list(dict.fromkeys(faults))
+
+
+_UNION_MARKS = {"int", "str", "literal['all']", "tuple[str, ...]", "function-before[_as_list()]"}
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
+    """List the keys that a place in the settings knows."""
+    kind: Any = model
+    for name in path:
+        kind = _inner(kind, name)
+    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+
+
+def _inner(kind: Any, name: str) -> Any:
+    """Step from a settings type to the type under one of its keys."""
+    kind = _strip(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        field = kind.model_fields.get(name)
+        return _strip(field.annotation) if field else None
+    if get_origin(kind) is dict:
+        return _strip(get_args(kind)[1])
+    return None
+
+
+def _strip(kind: Any) -> Any:
+    """Look through Annotated and optional types."""
+    while get_origin(kind) in {Annotated, Union, types.UnionType, Literal}:
+        if get_origin(kind) is Literal:
+            return None
+        kind = get_args(kind)[0]
+    return kind

@@ -1,0 +1,165 @@
+"""Fits a classifier to somebody's own examples and estimates by cross-validation how good it is."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyprompt.capabilities import EngineSettings, RunSettings
+from polyprompt.data.readers import TaskData
+from polyprompt.errors import DataError
+from polyprompt.experiments.assemble import Group, build_group
+from polyprompt.experiments.comparison import baseline_scores
+from polyprompt.experiments.events import Event
+from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
+from polyprompt.experiments.recording import run_record
+from polyprompt.experiments.run import Clock, train_group, write_parts
+from polyprompt.experiments.store import RunFolder, check_writable
+from polyprompt.fingerprint import fingerprint
+from polyprompt.models.backbone import Backbone
+from polyprompt.prediction.predict import answer, collect
+from polyprompt.prediction.record import prediction_table
+from polyprompt.records import Draw, Example
+from polyprompt.scoring.score import score_predictions
+from polyprompt.seeds import generator
+from polyprompt.tasks.card import Columns, TaskCard
+from polyprompt.training.loop import fitted_head
+from polyprompt.training.member import prompts_of
+
+FOLDS = 4
+MOST_VALIDATED = 1000
+"""Examples that cross-validation reads at the most."""
+
+
+def own_card(name: str, labels: Sequence[str], descriptions: dict[str, str]) -> TaskCard:
+    """Build the card of somebody's own labels.
+
+    Raises:
+        DataError: There are fewer than two labels, or a description of none.
+    """
+    if len(set(labels)) < 2:
+        raise DataError(
+            f"There is only the label '{labels[0] if labels else ''}'; a classifier needs two or more."
+        )
+    for label in descriptions:
+        if label not in labels:
+            raise DataError(f"A description is given for '{label}', which is no label of the data.")
+    names = sorted(set(labels))
+    return TaskCard(
+        name=name,
+        title=name,
+        columns=Columns(fields={"text": "text"}, label="label"),
+        labels=tuple(names),
+        label_descriptions={n: descriptions.get(n, n.replace("_", " ")) for n in names},
+    )
+
+
+def fit_examples(
+    settings: RunSettings,
+    card: TaskCard,
+    examples: Sequence[Example],
+    backbone: Backbone,
+    folder: Path,
+) -> Iterator[Event]:
+    """Train on all examples, and on all but a fold of them for each of some folds, together.
+
+    The run's predictions and scores are those of the folds on what they have not seen; with one
+    example of a class there are none.
+
+    Yields:
+        Progress.
+    """
+    check_writable(folder)
+    plan, fold_of = _plan(settings, card, examples)
+    run_folder = RunFolder(folder)
+    clock = Clock()
+    clock.enter("prepare")
+    group = build_group(plan, backbone)
+    note = {"scores_from": f"{len(plan.runs) - 1}-fold cross-validation" if fold_of is not None else "none"}
+    config = settings.model_dump(mode="json") | {"labels": card.label_descriptions}
+    run_folder.begin(config, run_record(plan, plan.runs[0], group) | note)
+    clock.enter("train")
+    steps = yield from train_group(group)
+    clock.enter("read")
+    table = yield from _validate(plan, group, examples, fold_of, run_folder.name)
+    write_parts(run_folder, group, 0, fitted_head(group.engine, group.members[0]).tensors())
+    run_folder.write_steps(steps[0])
+    clock.enter("write")
+    record = run_record(plan, plan.runs[0], group, clock.seconds) | note
+    run_folder.finish(table, score_predictions(table), record)
+    yield Event("done", 1, 1)
+
+
+def _plan(
+    settings: RunSettings, card: TaskCard, examples: Sequence[Example]
+) -> tuple[GroupPlan, NDArray[np.int64] | None]:
+    """Plan the final run and one per fold; returns which fold each example is left out of."""
+    origin = fingerprint([[e.fields["text"], e.label] for e in examples])
+    fold_of = _folds(examples, settings.train_seed or 0)
+    draws = [Draw(tuple(examples), (), f"all {len(examples)} examples given")]
+    for fold in range(0 if fold_of is None else int(fold_of.max()) + 1):
+        assert fold_of is not None
+        kept = tuple(e for e, f in zip(examples, fold_of, strict=True) if f != fold)
+        draws.append(Draw(kept, (), f"fold {fold}"))
+    data = TaskData({"train": tuple(examples), "dev": (), "test": ()}, "your own examples")
+    runs = [
+        plan_with_data(settings, card, draw, fingerprint([origin, draw.note])) for draw in draws
+    ]
+    return make_group(runs, card, data, EngineSettings()), fold_of
+
+
+def _folds(examples: Sequence[Example], seed: int) -> NDArray[np.int64] | None:
+    """Deal each class's examples out to the folds; None if a class has only one."""
+    counts = Counter(example.label for example in examples)
+    folds = min(FOLDS, *counts.values())
+    if folds < 2:
+        return None
+    fold_of = np.zeros(len(examples), dtype=np.int64)
+    offset = 0
+    for label in sorted(map(str, counts)):
+        where = [i for i, e in enumerate(examples) if e.label == label]
+        order = generator(seed, "folds", label).permutation(len(where))
+        for turn, index in enumerate(order):
+            fold_of[where[index]] = (turn + offset) % folds
+        offset += len(where)
+    return fold_of
+
+
+def _validate(
+    plan: GroupPlan,
+    group: Group,
+    examples: Sequence[Example],
+    fold_of: NDArray[np.int64] | None,
+    name: str,
+) -> Iterator[Event]:
+    """Let every fold's run, and its baselines, answer what it has not seen; returns the table."""
+    chosen = np.arange(len(examples))
+    if len(chosen) > MOST_VALIDATED:
+        rng = generator(plan.runs[0].settings.train_seed or 0, "validated")
+        chosen = np.sort(rng.choice(len(examples), MOST_VALIDATED, replace=False))
+    if fold_of is None:
+        chosen = chosen[:0]
+    unseen = [examples[i] for i in chosen]
+    inputs = group.encoder.encode(unseen)
+    heads = [fitted_head(group.engine, member) for member in group.members]
+    answers = answer(
+        group.engine, prompts_of(group.members), heads, inputs, bare=True, tokens_per_batch=4096
+    )
+    scores, bare = np.zeros((len(heads), 0, len(plan.card.labels)), np.float32), None
+    for done, filled, vectors in collect(answers, len(inputs)):
+        yield Event("read", done, len(inputs))
+        scores, bare = filled, vectors
+    joined: dict[str | None, NDArray[np.float32]] = {None: np.zeros_like(scores[0])}
+    for index, run in enumerate(plan.runs[1:], start=1):
+        assert fold_of is not None
+        rows = np.flatnonzero(fold_of[chosen] == index - 1)
+        if not len(rows) or bare is None:
+            continue
+        of_fold = {None: scores[index][rows]} | baseline_scores(
+            plan, run, group, [unseen[i] for i in rows], bare[rows]
+        )
+        for baseline, values in of_fold.items():
+            joined.setdefault(baseline, np.zeros_like(scores[0]))[rows] = values
+    return prediction_table(name, plan.card.name, plan.card.labels, unseen, inputs, joined)

@@ -1,0 +1,213 @@
+"""What can be known of a study before a model is loaded: data, draws, layouts, engines, groups."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from polyprompt.capabilities import FAMILIES, Attention, EngineSettings, RunSettings
+from polyprompt.data.fewshot import Sampling, draw_examples, positions
+from polyprompt.data.readers import TaskData, read_task
+from polyprompt.engine.engine import Choice, choose
+from polyprompt.errors import ConfigError, PolypromptError, all_faults, listing
+from polyprompt.experiments.config import Study
+from polyprompt.fingerprint import file_sha256, fingerprint
+from polyprompt.models.locate import locate
+from polyprompt.records import Draw
+from polyprompt.tasks.card import TaskCard, load_card
+from polyprompt.tasks.layout import Layout, parse_layout
+
+RESULT_FORMAT = 1
+"""Changes when the same settings would give other results."""
+
+LIVE_TOKENS_PER_GROUP = 512
+_OF_A_RUN = {"seed", "draw_seed", "train_seed", "shots", "article_gap", "training", "head"}
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """One run, checked.
+
+    Attributes:
+        settings: With every default.
+        draw: Its training and dev examples.
+        layout: Parsed, with its prompt's length.
+        name: Fingerprint of everything that changes the result.
+    """
+
+    settings: RunSettings
+    draw: Draw
+    layout: Layout
+    name: str
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """Runs that are computed together.
+
+    Attributes:
+        card: Their task.
+        data: Its examples.
+        runs: In the order of the study.
+        choice: Their engine, and why.
+        engine: How it is to compute.
+    """
+
+    card: TaskCard
+    data: TaskData
+    runs: tuple[RunPlan, ...]
+    choice: Choice
+    engine: EngineSettings
+
+
+def attention_of(settings: RunSettings) -> Attention:
+    """Give the attention a run's backbone is used with."""
+    return settings.backbone.attention or FAMILIES[settings.backbone.family].attentions[0]
+
+
+def plan_study(study: Study) -> list[GroupPlan]:
+    """Check all runs of a study and sort them into groups.
+
+    Raises:
+        PolypromptError: Anything is wrong; faults of several runs are reported together.
+    """
+    plans, faults = [], []
+    for settings in study.runs:
+        try:
+            plans.append(_plan_run(settings))
+        except PolypromptError as error:
+            faults.append(error)
+    if faults:
+        messages = list(dict.fromkeys(str(fault) for fault in faults))
+        kind = type(faults[0]) if len({type(f) for f in faults}) == 1 else ConfigError
+        raise kind(messages[0] if len(messages) == 1 else all_faults(study.settings.name, messages))
+    return list(_groups(plans, study.settings.engine))
+
+
+def plan_with_data(settings: RunSettings, card: TaskCard, draw: Draw, origin: str) -> RunPlan:
+    """Plan a run on examples that are already in memory."""
+    layout = parse_layout(
+        settings.layout or card.layout,
+        card.columns.fields,
+        {name: part.length for name, part in settings.parts.items()},
+    )
+    _check_parts(settings, layout)
+    return RunPlan(settings, draw, layout, _run_name(settings, origin))
+
+
+@cache
+def read_card_and_data(
+    task: str, folder: str | None, source: tuple[str, ...], targets: tuple[str, ...] | None
+) -> tuple[TaskCard, TaskData]:
+    """Read a task once for all runs that share it."""
+    card = load_card(task)
+    return card, read_task(card, folder, source, targets)
+
+
+def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
+    """Read a run's task."""
+    targets = None if settings.targets == "all" else settings.targets
+    return read_card_and_data(settings.task, settings.data, settings.source, targets)
+
+
+def _plan_run(settings: RunSettings) -> RunPlan:
+    """Read the data, draw the examples and check that everything fits together."""
+    card, data = task_of(settings)
+    sampling = Sampling(
+        settings.shots,
+        _known(settings.draw_seed),
+        settings.source_temperature,
+        settings.article_gap,
+        positions(data.splits["test"]) if settings.article_gap else frozenset(),
+    )
+    draw = draw_examples(data.splits["train"], data.splits["dev"], card.labels, sampling)
+    return plan_with_data(settings, card, draw, _data_identity(card, settings.data))
+
+
+def _known(seed: int | None) -> int:
+    """Take a seed that configuration has filled in."""
+    assert seed is not None
+    return seed
+
+
+def _check_parts(settings: RunSettings, layout: Layout) -> None:
+    """Refuse combinations that make no sense."""
+    family = FAMILIES[settings.backbone.family]
+    attention = attention_of(settings)
+    if attention not in family.attentions:
+        raise ConfigError(
+            f"backbone.attention={attention}: the family '{settings.backbone.family}' offers "
+            f"{listing([str(a) for a in family.attentions])}."
+        )
+    if settings.head.kind not in family.heads:
+        raise ConfigError(
+            f"head.kind={settings.head.kind}: the family '{settings.backbone.family}' answers "
+            f"through {listing(family.heads)}."
+        )
+    if not any(part.trained for part in settings.parts.values()):
+        raise ConfigError("Nothing is trained: no part has trained: true.")
+    if not layout.slots:
+        raise ConfigError("Nothing is trained: the layout has no slot, e.g. {task:10}.")
+    weights = settings.head.prototypes
+    if weights.descriptions == 0 and weights.examples == 0:
+        raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
+
+
+def _run_name(settings: RunSettings, data_identity: str) -> str:
+    """Fingerprint everything that changes a run's result."""
+    value = settings.model_dump(mode="json")
+    del value["data"]
+    del value["seed"]
+    del value["backbone"]["device"]
+    place = locate(settings.backbone.name, settings.backbone.revision)
+    return fingerprint([value, data_identity, place.identity, RESULT_FORMAT])
+
+
+def _data_identity(card: TaskCard, folder: str | None) -> str:
+    """Name the contents of a task's card and files."""
+    source = card.local if folder is not None else card.shipped
+    if source is None:
+        origin = card.hub.model_dump() if card.hub else folder
+        return fingerprint([card.model_dump(mode="json"), origin])
+    root = Path(folder) if folder is not None else Path(__file__).parent.parent / "tasks"
+    sums = {name: file_sha256(root / name) for name in set(source.files.values())}
+    return fingerprint([card.model_dump(mode="json"), sums])
+
+
+def _groups(plans: Sequence[RunPlan], engine: EngineSettings) -> Iterator[GroupPlan]:
+    """Put runs together that share backbone, task and the places of their prompts."""
+    shared: dict[str, list[RunPlan]] = {}
+    for plan in plans:
+        shared.setdefault(_group_key(plan), []).append(plan)
+    for members in shared.values():
+        start = 0
+        while start < len(members):
+            end, live = start, 0
+            while end < len(members) and (
+                end == start or live + members[end].layout.prompt_length <= LIVE_TOKENS_PER_GROUP
+            ):
+                live += members[end].layout.prompt_length
+                end += 1
+            yield make_group(members[start:end], *task_of(members[start].settings), engine)
+            start = end
+
+
+def make_group(
+    runs: Sequence[RunPlan], card: TaskCard, data: TaskData, engine: EngineSettings
+) -> GroupPlan:
+    """Build a group and choose its engine."""
+    first = runs[0]
+    attention = attention_of(first.settings)
+    reaches = [first.layout.reach(slot.name, attention) for slot in first.layout.slots]
+    return GroupPlan(card, data, tuple(runs), choose(engine.kind, attention, reaches), engine)
+
+
+def _group_key(plan: RunPlan) -> str:
+    """Name what all runs of a group have in common."""
+    value: dict[str, Any] = plan.settings.model_dump(mode="json")
+    for name in _OF_A_RUN:
+        del value[name]
+    value["parts"] = sorted(value["parts"])
+    value["layout"] = [repr(run) for run in plan.layout.hard_runs()]
+    return fingerprint(value)

@@ -1,0 +1,62 @@
+"""What ``run.json`` says of a run: origin, seeds, examples, engine, sizes, seconds, versions."""
+
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from polyprompt.experiments.assemble import Group
+from polyprompt.experiments.plan import GroupPlan, RunPlan
+
+_PACKAGES = ("polyprompt", "torch", "transformers", "tokenizers", "numpy", "polars", "scikit-learn")
+
+
+def run_record(
+    plan: GroupPlan, run: RunPlan, group: Group, seconds: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Describe a run; ``seconds`` are those of its whole group."""
+    facts = group.engine.backbone.facts
+    member = group.members[plan.runs.index(run)]
+    trained = sum(p.numel() for p in member.trained_parameters())
+    return {
+        "run": run.name,
+        "task": plan.card.name,
+        "task_title": plan.card.title,
+        "caution": plan.card.caution,
+        "licence": plan.card.licence,
+        "parallel": plan.card.parallel,
+        "labels": list(plan.card.labels),
+        "fields": list(plan.card.columns.fields),
+        "data": plan.data.origin,
+        "backbone": facts.name,
+        "backbone_identity": facts.identity,
+        "backbone_notes": list(facts.notes),
+        "backbone_parameters": facts.parameters,
+        "attention": str(facts.attention),
+        "layout": run.settings.layout or plan.card.layout,
+        "engine": plan.choice.kind,
+        "engine_reason": plan.choice.reason,
+        "trained_parameters": trained,
+        "draw": run.draw.note,
+        "draw_seed": run.settings.draw_seed,
+        "train_seed": run.settings.train_seed,
+        "train_ids": [f"{e.language}/{e.id}" for e in run.draw.train],
+        "dev_ids": [f"{e.language}/{e.id}" for e in run.draw.dev],
+        "train_examples": len(run.draw.train),
+        "dev_examples": len(run.draw.dev),
+        "steps": member.steps,
+        "group_runs": len(plan.runs),
+        "group_seconds": {stage: round(value, 3) for stage, value in (seconds or {}).items()},
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }
+
+
+def _version(package: str) -> str:
+    """Give a package's version; a package run from source may have none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

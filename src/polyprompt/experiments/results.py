@@ -1,0 +1,148 @@
+"""Gathers a study's complete runs by setting, for tables and reports."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from polyprompt.analysis.diagnosis import diagnose
+from polyprompt.analysis.summary import Summary, summarise
+from polyprompt.errors import StoreError
+from polyprompt.experiments.store import RunFolder
+from polyprompt.fingerprint import fingerprint
+from polyprompt.report.html import Section, page
+from polyprompt.report.score_tables import (
+    difference_table,
+    footnotes,
+    headline,
+    language_table,
+    markdown,
+    script_table,
+)
+from polyprompt.tables import write_parquet, write_text
+
+_SEEDS = ("seed", "draw_seed", "train_seed")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seeds only.
+
+    Attributes:
+        title: What sets it apart from the study's other settings.
+        runs: Their folders.
+        records: Their ``run.json``.
+        summary: Of their predictions.
+        warnings: What looks wrong, in words.
+    """
+
+    title: str
+    runs: tuple[RunFolder, ...]
+    records: tuple[dict[str, Any], ...]
+    summary: Summary
+    warnings: tuple[str, ...]
+
+    def section(self) -> Section:
+        """Compose the setting's part of a report."""
+        return Section(
+            self.title,
+            headline(self.summary),
+            self.warnings,
+            (
+                difference_table(self.summary),
+                script_table(self.summary),
+                language_table(self.summary),
+            ),
+            footnotes(self.summary, self.records),
+        )
+
+
+def gather(folders: Sequence[RunFolder]) -> list[Setting]:
+    """Sum complete runs up, setting by setting.
+
+    Raises:
+        StoreError: None of them is complete.
+    """
+    complete = [folder for folder in folders if folder.is_complete()]
+    if not complete:
+        raise StoreError("No run of this study is complete yet. Run it first.")
+    groups: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
+    for folder in complete:
+        config = {k: v for k, v in folder.config().items() if k not in _SEEDS}
+        groups.setdefault(fingerprint(config), []).append((folder, config))
+    configs = [members[0][1] for members in groups.values()]
+    return [
+        _setting(_title(members[0][1], configs), [folder for folder, _ in members])
+        for members in groups.values()
+    ]
+
+
+def _setting(title: str, folders: Sequence[RunFolder]) -> Setting:
+    """Sum one setting up."""
+    predictions = pl.concat([folder.predictions() for folder in folders])
+    records = [folder.record() for folder in folders]
+    summary = summarise(predictions, parallel=bool(records[0]["parallel"]))
+    losses = {folder.name: _last_loss(folder) for folder in folders}
+    warnings = diagnose(predictions, summary, losses, records[0]["labels"])
+    return Setting(title, tuple(folders), tuple(records), summary, tuple(warnings))
+
+
+def _last_loss(folder: RunFolder) -> float | None:
+    """Average the training loss over a run's last epoch."""
+    lines = (folder.path / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [step for step in map(json.loads, lines) if step["loss"] is not None]
+    last = [step["loss"] for step in steps if step["epoch"] > steps[-1]["epoch"] - 1]
+    return sum(last) / len(last) if last else None
+
+
+def _title(config: dict[str, Any], configs: Sequence[dict[str, Any]]) -> str:
+    """Name a setting by what differs between settings."""
+    flat = [_flatten(c) for c in configs]
+    own = _flatten(config)
+    varying = [key for key in own if len({repr(other.get(key)) for other in flat}) > 1]
+    return ", ".join(f"{key}={own[key]}" for key in varying) or "All runs"
+
+
+def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested settings with dotted names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def write_reports(folder: Path, title: str, settings: Sequence[Setting]) -> dict[str, Path]:
+    """Write a study's HTML report, Markdown table and joined scores into its folder."""
+    sections = [setting.section() for setting in settings]
+    paths = {
+        "report": folder / "report.html",
+        "table": folder / "table.md",
+        "scores": folder / "scores.parquet",
+    }
+    write_text(paths["report"], page(title, sections))
+    write_text(paths["table"], markdown_report(title, sections))
+    write_parquet(
+        paths["scores"], pl.concat([run.scores() for setting in settings for run in setting.runs])
+    )
+    return paths
+
+
+def markdown_report(title: str, sections: Sequence[Section]) -> str:
+    """Write a report as Markdown."""
+    lines = [f"# {title}", ""]
+    for section in sections:
+        if len(sections) > 1:
+            lines += [f"## {section.title}", ""]
+        lines += [section.headline, ""]
+        lines += [f"- Warning: {text}" for text in section.warnings]
+        lines += [""] if section.warnings else []
+        for table in section.tables:
+            lines += [f"**{table.title}**", "", markdown(table), ""]
+        lines += [f"- {note}" for note in section.notes] + [""]
+    return "\n".join(lines)

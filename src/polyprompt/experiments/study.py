@@ -1,0 +1,59 @@
+"""A study from its plan to its folders: what is complete is skipped, the rest is computed."""
+
+from collections.abc import Iterator
+
+import yaml
+
+from polyprompt.experiments.config import Study
+from polyprompt.experiments.events import Event
+from polyprompt.experiments.plan import GroupPlan, make_group, plan_study
+from polyprompt.experiments.run import run_group
+from polyprompt.experiments.store import RunFolder, check_writable
+from polyprompt.models.backbone import Backbone
+from polyprompt.tables import write_text
+
+
+def run_study(study: Study) -> Iterator[Event]:
+    """Run what is not complete yet.
+
+    Yields:
+        Progress; every fault of the configuration is raised before the first model is loaded.
+
+    Raises:
+        PolypromptError: The study cannot be planned, or its folder cannot be written.
+    """
+    yield Event("plan", 0, len(study.runs))
+    groups = plan_study(study)
+    check_writable(study.folder)
+    text = yaml.safe_dump(study.settings.model_dump(mode="json"), sort_keys=False, width=100)
+    write_text(study.folder / "study.yaml", text)
+    left = [group for group in (_without_complete(study, g) for g in groups) if group is not None]
+    skipped = len(study.runs) - sum(len(group.runs) for group in left)
+    if skipped:
+        yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
+    backbone: Backbone | None = None
+    loaded = None
+    for group in left:
+        wanted = group.runs[0].settings.backbone
+        if backbone is None or wanted != loaded:
+            from polyprompt.models.load import load_backbone  # noqa: PLC0415 – slow to import
+
+            yield Event("load", 0, 1, f"loading {wanted.name}")
+            backbone, loaded = load_backbone(wanted), wanted
+        yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
+        folders = [RunFolder(study.folder / run.name) for run in group.runs]
+        yield from run_group(group, backbone, folders)
+    yield Event("done", len(study.runs), len(study.runs))
+
+
+def study_folders(study: Study) -> list[RunFolder]:
+    """Name the folders of a study's own runs, in its order."""
+    return [
+        RunFolder(study.folder / run.name) for group in plan_study(study) for run in group.runs
+    ]
+
+
+def _without_complete(study: Study, group: GroupPlan) -> GroupPlan | None:
+    """Leave out runs whose scores are there; None if nothing is left."""
+    runs = [run for run in group.runs if not RunFolder(study.folder / run.name).is_complete()]
+    return make_group(runs, group.card, group.data, group.engine) if runs else None

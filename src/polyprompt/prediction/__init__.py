@@ -1,0 +1,1 @@
+"""From test examples to predictions."""

@@ -1,0 +1,92 @@
+"""Reads test inputs once and answers with every run of a group."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polyprompt.data.batching import token_budget_batches
+from polyprompt.data.encoding import Encoded
+from polyprompt.engine.engine import Engine, Prompts
+from polyprompt.heads.head import Head, States
+
+LIVE_TOKENS_PER_PASS = 8192
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to one batch of inputs.
+
+    Attributes:
+        rows: Which inputs they are.
+        scores: R runs × B inputs × C labels, before the softmax.
+        bare: Vectors of the inputs without soft prompts, B × D; None where not asked for.
+    """
+
+    rows: list[int]
+    scores: NDArray[np.float32]
+    bare: NDArray[np.float32] | None
+
+
+@torch.no_grad()
+def answer(
+    engine: Engine,
+    prompts: Prompts,
+    heads: Sequence[Head],
+    inputs: Sequence[Encoded],
+    *,
+    bare: bool,
+    tokens_per_batch: int,
+) -> Iterator[Answers]:
+    """Answer inputs, sorted by length across languages, batch after batch.
+
+    Args:
+        engine: Computes states.
+        prompts: Of R runs.
+        heads: Of the same runs.
+        inputs: In any order.
+        bare: Whether to give the unprompted vectors too.
+        tokens_per_batch: Most padded tokens of a batch, live tokens of all runs included.
+
+    Yields:
+        Answers with the rows they belong to, every row once.
+    """
+    live = sum(len(vectors) for vectors in prompts.vectors)
+    lengths = [encoded.tokens + live for encoded in inputs]
+    readers = prompts.and_bare(engine.backbone) if bare else prompts
+    for rows in token_budget_batches(lengths, tokens_per_batch):
+        states = engine.every([inputs[row] for row in rows], readers)
+        scores = [
+            head.scores(_run(states, run, len(rows))).float().cpu().numpy()
+            for run, head in enumerate(heads)
+        ]
+        vectors = _run(states, len(prompts), len(rows)).mean.float().cpu().numpy() if bare else None
+        yield Answers(rows, np.stack(scores), vectors)
+
+
+def _run(states: States, run: int, inputs: int) -> States:
+    """Select one run's states."""
+    return states.rows(slice(run * inputs, (run + 1) * inputs))
+
+
+def collect(
+    answers: Iterator[Answers], n: int
+) -> Iterator[tuple[int, NDArray[np.float32] | None, NDArray[np.float32] | None]]:
+    """Put answers back into the order of the inputs.
+
+    Yields:
+        (inputs answered so far, scores, bare vectors); the arrays are filled in the last item
+        only: R × n × C and n × D.
+    """
+    scores, bare, done = None, None, 0
+    for batch in answers:
+        if scores is None:
+            scores = np.zeros((len(batch.scores), n, batch.scores.shape[2]), dtype=np.float32)
+            bare = None if batch.bare is None else np.zeros((n, batch.bare.shape[1]), np.float32)
+        scores[:, batch.rows] = batch.scores
+        if bare is not None and batch.bare is not None:
+            bare[batch.rows] = batch.bare
+        done += len(batch.rows)
+        yield done, scores, bare

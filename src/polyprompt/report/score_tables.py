@@ -1,0 +1,184 @@
+"""The table of languages, in forms for the terminal, Markdown and HTML; numbers in percent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from polyprompt.analysis.summary import GroupRow, LanguageRow, Summary
+from polyprompt.scoring.intervals import Interval
+
+BASELINE_TITLES = {
+    "majority": "majority",
+    "tfidf_svm": "TF-IDF + SVM",
+    "zero_shot": "zero-shot",
+    "logistic_regression": "logistic",
+    "logistic_regression_descriptions": "logistic + descr.",
+    "closed_form": "closed form",
+}
+BASELINE_NOTES = {
+    "majority": "always the most frequent class of the source language's training split (ties: the "
+    "first label)",
+    "tfidf_svm": "TF-IDF of character 2–5-grams and a linear SVM on the same examples",
+    "zero_shot": "frozen backbone, nearest label description, no examples",
+    "logistic_regression": "on the frozen vectors of the same examples, C by cross-validation",
+    "logistic_regression_descriptions": "the same with the label descriptions as further rows",
+    "closed_form": "frozen backbone, class vector = description + a × class mean, no training",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of texts.
+
+    Attributes:
+        title: What it shows.
+        columns: Heads; the first ``text_columns`` are words, the rest numbers.
+        rows: Cells.
+        text_columns: Number of columns of words.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text_columns: int
+
+
+def percent(value: float) -> str:
+    """Write a share as percent with one decimal."""
+    return f"{100 * value:.1f}"
+
+
+def with_spread(mean: float, deviation: float | None) -> str:
+    """Write a mean and, where there is one, its standard deviation over seeds."""
+    return percent(mean) if deviation is None else f"{percent(mean)} ± {percent(deviation)}"
+
+
+def between(interval: Interval) -> str:
+    """Write an interval."""
+    return f"{percent(interval.low)} – {percent(interval.high)}"
+
+
+def signed(interval: Interval) -> str:
+    """Write a difference with its interval, in points."""
+    return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
+
+
+def language_table(summary: Summary) -> Table:
+    """Tabulate every language, best first."""
+    titles = _baseline_titles(summary)
+    rows = sorted(summary.languages, key=lambda row: -row.accuracy.mean)
+    return Table(
+        "Accuracy per language (%)",
+        ("language", "code", "prompt", "95 % interval", "n", *titles.values()),
+        tuple(_language_cells(row, list(titles)) for row in rows),
+        text_columns=2,
+    )
+
+
+def script_table(summary: Summary) -> Table:
+    """Tabulate the means over the languages of each script, and over all."""
+    titles = _baseline_titles(summary)
+    rows = [*summary.scripts, summary.overall]
+    return Table(
+        "Mean over languages, by script (%)",
+        ("script", "languages", "prompt", "95 % interval", *titles.values()),
+        tuple(_group_cells(row, list(titles)) for row in rows),
+        text_columns=1,
+    )
+
+
+def difference_table(summary: Summary) -> Table:
+    """Tabulate the paired differences to every baseline."""
+    rows = sorted(summary.differences.items(), key=lambda item: item[1].mean)
+    cells = tuple(
+        (
+            BASELINE_TITLES.get(name, name),
+            percent(summary.overall.baselines[name]),
+            signed(difference),
+            BASELINE_NOTES.get(name, ""),
+        )
+        for name, difference in rows
+    )
+    return Table(
+        "Prompt minus baseline, mean over languages, paired (points)",
+        ("baseline", "its accuracy", "difference [95 % interval]", "what it is"),
+        cells,
+        text_columns=1,
+    )
+
+
+def headline(summary: Summary) -> str:
+    """Say the result in words, the best baseline included."""
+    overall = summary.overall
+    text = (
+        f"Mean accuracy over {overall.languages} languages: {percent(overall.accuracy.mean)} % "
+        f"(95 % interval {between(overall.accuracy)}, {summary.seeds} "
+        f"{'seed' if summary.seeds == 1 else 'seeds'})."
+    )
+    best = summary.best_baseline()
+    if best is None:
+        return text
+    difference = summary.differences[best]
+    title = BASELINE_TITLES.get(best, best)
+    if not difference.excludes_zero():
+        verdict = "the prompt cannot be told from it"
+    elif difference.mean > 0:
+        verdict = "the prompt is better"
+    else:
+        verdict = "THE BASELINE IS BETTER"
+    return (
+        f"{text} Best baseline: {title}, {percent(overall.baselines[best])} %; {verdict}, "
+        f"difference {signed(difference)} points."
+    )
+
+
+def footnotes(summary: Summary, records: Sequence[Mapping[str, object]]) -> list[str]:
+    """Say what the numbers are and what must be known to read them."""
+    seeds = "bootstrap over seeds and items"
+    first = records[0]
+    if first.get("parallel"):
+        seeds += "; a mean over languages resamples each sentence in all languages together"
+    notes = [
+        f"± is the standard deviation over {summary.seeds} seeds; intervals: {seeds}.",
+        f"Trained on {first['train_examples']} examples ({first['draw']}), checkpoint chosen on "
+        f"{first['dev_examples']} dev examples of the source language.",
+    ]
+    for key in ("caution", "licence"):
+        if first.get(key):
+            notes.append(str(first[key]) if key == "caution" else f"Data licence: {first[key]}.")
+    notes += [str(note) for note in first.get("backbone_notes", [])]  # type: ignore[union-attr]
+    return notes
+
+
+def _baseline_titles(summary: Summary) -> dict[str, str]:
+    """Give the baselines' column heads, in their order."""
+    return {name: BASELINE_TITLES.get(name, name) for name in summary.overall.baselines}
+
+
+def _language_cells(row: LanguageRow, baselines: Sequence[str]) -> tuple[str, ...]:
+    """Write out a language."""
+    return (
+        row.name,
+        row.code,
+        with_spread(row.accuracy.mean, row.deviation),
+        between(row.accuracy),
+        str(row.n),
+        *(percent(row.baselines[name]) for name in baselines),
+    )
+
+
+def _group_cells(row: GroupRow, baselines: Sequence[str]) -> tuple[str, ...]:
+    """Write out a group of languages."""
+    return (
+        row.name,
+        str(row.languages),
+        with_spread(row.accuracy.mean, row.deviation),
+        between(row.accuracy),
+        *(percent(row.baselines[name]) for name in baselines),
+    )
+
+
+def markdown(table: Table) -> str:
+    """Write a table as Markdown."""
+    marks = [":--" if i < table.text_columns else "--:" for i in range(len(table.columns))]
+    lines = [table.columns, marks, *table.rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

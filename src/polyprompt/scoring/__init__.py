@@ -1,0 +1,1 @@
+"""How good answers are: metrics, scores and intervals, without torch."""

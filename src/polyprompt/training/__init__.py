@@ -1,0 +1,1 @@
+"""Gradient steps over a group of runs."""

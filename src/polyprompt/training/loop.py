@@ -1,0 +1,150 @@
+"""The training loop: one batch carries the rows of all runs, each with its own prompts.
+
+The group's loss is the sum of its runs' mean losses, so every run gets the gradient it would get
+alone; clipping, learning rate and choice of checkpoint are each run's own.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from polyprompt.data.encoding import Encoded
+from polyprompt.engine.engine import Engine
+from polyprompt.heads.head import Head, States
+from polyprompt.records import StepRecord
+from polyprompt.training.member import Member, prompts_of
+from polyprompt.training.schedules import rate_factor
+from polyprompt.training.stopping import BestState
+
+ROWS_PER_PASS = 64
+
+
+def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
+    """Train a group of runs; their parts end in the state with the least dev loss.
+
+    Args:
+        engine: Computes states.
+        members: The runs; their parts are moved in place.
+
+    Yields:
+        A record per run and step, after step 0 (no step taken); at the end of an epoch it carries
+        the dev loss.
+    """
+    for member in members:
+        engine.keep([*member.train, *member.dev], prompts_of([member]).lengths[0])
+    optimiser = make_optimiser(members)
+    best = [BestState(member) for member in members]
+    streams = [member.batches() for member in members]
+    for run in range(len(members)):
+        yield _with_dev(engine, members[run], best[run], StepRecord(run, 0, 0.0))
+    for step in range(max((member.steps for member in members), default=0)):
+        rows = {run: next(streams[run]) for run in _active(members, step)}
+        losses = group_losses(engine, members, rows)
+        optimiser.zero_grad(set_to_none=True)
+        torch.stack(list(losses.values())).sum().backward()
+        norms = {run: clip(members[run]) for run in rows}
+        rates = set_rates(optimiser, members, step)
+        optimiser.step()
+        for run, loss in losses.items():
+            epoch = (step + 1) / members[run].steps_per_epoch
+            record = StepRecord(run, step + 1, epoch, loss.item(), rates[run], norms[run])
+            if epoch == int(epoch) or step + 1 == members[run].steps:
+                record = _with_dev(engine, members[run], best[run], record)
+            yield record
+    for state in best:
+        state.restore()
+
+
+def _active(members: Sequence[Member], step: int) -> list[int]:
+    """Name the runs that have steps left."""
+    return [run for run, member in enumerate(members) if step < member.steps]
+
+
+def make_optimiser(members: Sequence[Member]) -> torch.optim.AdamW:
+    """Build one AdamW with a parameter group per run."""
+    groups = [
+        {
+            "params": member.trained_parameters(),
+            "lr": member.settings.learning_rate,
+            "weight_decay": member.settings.weight_decay,
+        }
+        for member in members
+    ]
+    return torch.optim.AdamW(groups)
+
+
+def group_losses(
+    engine: Engine, members: Sequence[Member], rows: dict[int, list[int]]
+) -> dict[int, Tensor]:
+    """Compute every active run's mean loss over its own rows in one pass.
+
+    Args:
+        engine: Computes states.
+        members: All runs of the group.
+        rows: The training rows of each active run.
+    """
+    inputs = [members[run].train[row] for run, batch in rows.items() for row in batch]
+    owners = [run for run, batch in rows.items() for _ in batch]
+    states = engine.each(inputs, owners, prompts_of(members))
+    losses: dict[int, Tensor] = {}
+    start = 0
+    for run, batch in rows.items():
+        part = states.rows(slice(start, start + len(batch)))
+        labels = members[run].train_labels[batch].to(part.mean.device)
+        losses[run] = members[run].head.loss(part, labels)
+        start += len(batch)
+    return losses
+
+
+def clip(member: Member) -> float:
+    """Clip one run's gradient by its own norm; returns the norm before."""
+    limit = member.settings.clip_norm
+    norm = torch.nn.utils.clip_grad_norm_(
+        member.trained_parameters(), float("inf") if limit is None else limit
+    )
+    return float(norm)
+
+
+def set_rates(
+    optimiser: torch.optim.Optimizer, members: Sequence[Member], step: int
+) -> list[float]:
+    """Set every run's learning rate for a step."""
+    rates = []
+    for group, member in zip(optimiser.param_groups, members, strict=True):
+        settings = member.settings
+        factor = rate_factor(settings.schedule, step, member.steps, settings.warmup_share)
+        group["lr"] = settings.learning_rate * factor
+        rates.append(group["lr"])
+    return rates
+
+
+@torch.no_grad()
+def read(engine: Engine, member: Member, inputs: Sequence[Encoded]) -> States:
+    """Read inputs with one run's prompts, without gradient, in passes of bounded size."""
+    prompts = prompts_of([member])
+    parts = [
+        engine.each(inputs[start : start + ROWS_PER_PASS], [0] * len(inputs[start : start + ROWS_PER_PASS]), prompts)
+        for start in range(0, len(inputs), ROWS_PER_PASS)
+    ]
+    return States(torch.cat([p.mean for p in parts]), torch.cat([p.last for p in parts]))
+
+
+def fitted_head(engine: Engine, member: Member) -> Head:
+    """Give a run's head with what it takes from the training examples under the present prompt."""
+    states = read(engine, member, member.train)
+    return member.head.fitted(states, member.train_labels.to(states.mean.device))
+
+
+def _with_dev(engine: Engine, member: Member, best: BestState, record: StepRecord) -> StepRecord:
+    """Measure the dev loss, remember the state if it is the best, and complete the record."""
+    if not member.dev:
+        return record
+    states = read(engine, member, member.dev)
+    labels = member.dev_labels.to(states.mean.device)
+    head = fitted_head(engine, member)
+    loss = float(head.loss(states, labels))
+    right = head.scores(states).argmax(1) == labels
+    best.offer(loss)
+    return replace(record, dev_loss=loss, dev_accuracy=float(right.float().mean()))
