@@ -1,4 +1,4 @@
-"""Joins the English sentences and their translations into the shipped ``test.tsv``, and checks them.
+"""Joins the English sentences and their translations into the shipped ``test.tsv``, checked.
 
 Usage: python scripts/build_sample_topics.py FOLDER_OF_TRANSLATIONS
 
@@ -26,7 +26,8 @@ def read_translation(path: Path, ids: list[str]) -> list[str]:
     texts = [row[1] for row in rows]
     assert len(set(texts)) == len(texts), f"{path}: a text stands there twice"
     for text in texts:
-        assert text == unicodedata.normalize("NFC", text).strip() and text, f"{path}: {text!r}"
+        assert text, f"{path}: a text is empty"
+        assert text == unicodedata.normalize("NFC", text).strip(), f"{path}: {text!r}"
     return texts
 
 

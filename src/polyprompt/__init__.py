@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     """Load the Python front door when it is first asked for, so that ``--help`` stays quick."""
     if name == "Classifier":
-        from polyprompt.classifier import Classifier  # noqa: PLC0415
+        from polyprompt.classifier import Classifier
 
         return Classifier
     raise AttributeError(f"module 'polyprompt' has no attribute '{name}'")

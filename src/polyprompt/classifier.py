@@ -136,7 +136,9 @@ class Classifier:
             DataError: A text is empty; names its place.
         """
         if self.folder is None:
-            raise StoreError("The classifier has not been fitted. Call fit or Classifier.load first.")
+            raise StoreError(
+                "The classifier has not been fitted. Call fit or Classifier.load first."
+            )
         numbered = iter(enumerate(texts))
         while rows := list(islice(numbered, ROWS_PER_READ)):
             yield from self._answer(rows)
@@ -145,8 +147,10 @@ class Classifier:
         """Take parts and head from a run's folder."""
         record = run.record()
         if len(record["fields"]) != 1:
-            raise StoreError(f"The task of {run.path} has the fields {record['fields']}; a classifier "
-                             "of texts needs a task with one.")
+            raise StoreError(
+                f"The task of {run.path} has the fields {record['fields']}; a classifier "
+                "of texts needs a task with one."
+            )
         (self._field,) = record["fields"]
         self.labels = tuple(record["labels"])
         self._layout = _layout(self._settings, record)

@@ -56,8 +56,8 @@ def _below_zero_shot(predictions: pl.DataFrame) -> list[str]:
     own = _mean_by_run(predictions, None)
     zero = _mean_by_run(predictions, "zero_shot")
     return [
-        f"Run {run}: below zero-shot ({100 * own[run]:.1f} against {100 * zero[run]:.1f}, mean over "
-        "languages): the examples did harm."
+        f"Run {run}: below zero-shot ({100 * own[run]:.1f} against {100 * zero[run]:.1f}, mean "
+        "over languages): the examples did harm."
         for run in own
         if own[run] < zero[run]
     ]
@@ -92,9 +92,7 @@ def _seeds_apart(predictions: pl.DataFrame) -> list[str]:
 def _better_baseline(summary: Summary) -> list[str]:
     """Say which baselines are better than the trained prompt."""
     better = {
-        name: difference
-        for name, difference in summary.differences.items()
-        if difference.mean < 0
+        name: difference for name, difference in summary.differences.items() if difference.mean < 0
     }
     return [
         f"The baseline {name} is better by {-100 * d.mean:.1f} points (95 % interval "

@@ -1,4 +1,4 @@
-"""Sums a setting's predictions up: accuracy per language, per script and over all, baselines beside."""
+"""Sums a setting up: accuracy per language, per script and over all, baselines beside."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +97,10 @@ def correct_answers(predictions: pl.DataFrame, baseline: str | None) -> Values:
     )
     runs = chosen["run"].n_unique()
     right = chosen.select(
-        "run", "language", "id", (pl.col("prediction") == pl.col("label")).cast(pl.Float64).alias("right")
+        "run",
+        "language",
+        "id",
+        (pl.col("prediction") == pl.col("label")).cast(pl.Float64).alias("right"),
     ).sort("run", "id", maintain_order=True)
     return {
         str(key[0]): part["right"].to_numpy().reshape(runs, -1)
@@ -120,7 +123,9 @@ def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
     by_script: dict[str, list[str]] = {}
     for code in order:
         by_script.setdefault(script_of(code) or "?", []).append(code)
-    scripts = [_group(name, codes, own, others, parallel=shared) for name, codes in by_script.items()]
+    scripts = [
+        _group(name, codes, own, others, parallel=shared) for name, codes in by_script.items()
+    ]
     return Summary(
         languages=tuple(_language(code, own, others) for code in order),
         scripts=tuple(sorted(scripts, key=lambda row: -row.languages)),

@@ -65,9 +65,7 @@ def logistic_regression(
     return scores
 
 
-def _choose_c(
-    train: Vectors, labels: NDArray[np.int64], extra: Vectors | None, seed: int
-) -> float:
+def _choose_c(train: Vectors, labels: NDArray[np.int64], extra: Vectors | None, seed: int) -> float:
     """Choose C from the grid; with one example per class there is nothing to validate on."""
     folds = min(FOLDS, int(np.bincount(labels)[np.unique(labels)].min()))
     if folds < 2:

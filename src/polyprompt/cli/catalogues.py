@@ -14,7 +14,13 @@ def tasks() -> None:
     rows = []
     for name in shipped_cards():
         card = load_card(name)
-        where = "shipped" if card.shipped else f"Hub {card.hub.path}, or data=FOLDER" if card.hub else ""
+        where = (
+            "shipped"
+            if card.shipped
+            else f"Hub {card.hub.path}, or data=FOLDER"
+            if card.hub
+            else ""
+        )
         rows.append((name, card.title, f"{len(card.labels)} labels", where, card.licence))
     columns = ("task", "what", "labels", "data", "licence")
     print_table(make_console(), Table("Tasks", columns, tuple(rows), len(columns)))
@@ -36,8 +42,22 @@ def languages(
         if not any(search.casefold() in word.casefold() for word in words):
             continue
         seen = [_amount(language.corpora[m].seen, language.corpora[m].amount) for m in CORPUS_UNITS]
-        place = "" if language.latitude is None else f"{language.latitude:.1f}, {language.longitude:.1f}"
-        rows.append((language.code, language.name, language.script, language.family, language.branch, place, *seen))
+        place = (
+            ""
+            if language.latitude is None
+            else f"{language.latitude:.1f}, {language.longitude:.1f}"
+        )
+        rows.append(
+            (
+                language.code,
+                language.name,
+                language.script,
+                language.family,
+                language.branch,
+                place,
+                *seen,
+            )
+        )
     corpora = tuple(f"{model} ({unit})" for model, unit in CORPUS_UNITS.items())
     columns = ("code", "name", "script", "family", "branch", "lat, lon", *corpora)
     print_table(make_console(), Table(f"{len(rows)} languages", columns, tuple(rows), 6))
@@ -61,7 +81,11 @@ def backbones() -> None:
     from polyprompt.report.score_tables import Table
 
     rows = [
-        (f"pypi:{name}", "; ".join(model.notes), backbone_note(BackboneSettings(name=f"pypi:{name}")))
+        (
+            f"pypi:{name}",
+            "; ".join(model.notes),
+            backbone_note(BackboneSettings(name=f"pypi:{name}")),
+        )
         for name, model in WHEEL_MODELS.items()
     ]
     console = make_console()

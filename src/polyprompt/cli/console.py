@@ -14,6 +14,14 @@ from polyprompt.experiments.events import Event
 from polyprompt.report.score_tables import Table
 
 PLAIN_WIDTH = 132
+HEADS = {
+    "TF-IDF + SVM": "TF-IDF\nSVM",
+    "zero-shot": "zero\nshot",
+    "logistic + descr.": "logistic\n+ descr.",
+    "closed form": "closed\nform",
+    "95 % interval": "95 %\ninterval",
+}
+"""Heads on two lines, so that a row fits into one."""
 _STAGES = {
     "train": "training",
     "read": "reading test sentences",
@@ -85,10 +93,13 @@ class ProgressView:
 
 def print_table(console: Console, table: Table) -> None:
     """Print a table."""
-    rich = RichTable(title=table.title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1))
+    rich = RichTable(
+        title=table.title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1)
+    )
     for index, column in enumerate(table.columns):
         right = index >= table.text_columns and column != "what it is"
-        rich.add_column(column, justify="right" if right else "left", overflow="fold")
+        head = HEADS.get(column, column)
+        rich.add_column(head, justify="right" if right else "left", overflow="fold")
     for row in table.rows:
         rich.add_row(*(escape(cell) for cell in row))
     console.print(rich)

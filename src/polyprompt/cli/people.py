@@ -21,7 +21,9 @@ def fit(
     describe: Annotated[
         list[str] | None, typer.Option(help="LABEL=WORDS: say what a label means; repeatable.")
     ] = None,
-    language: Annotated[str, typer.Option(help="Language of the texts, for the record.")] = "unknown",
+    language: Annotated[
+        str, typer.Option(help="Language of the texts, for the record.")
+    ] = "unknown",
     seed: Annotated[int, typer.Option(help="Of the initial value and the order.")] = 0,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,  # noqa: FBT002
 ) -> None:
@@ -69,11 +71,14 @@ def fit_summary(run: "RunFolder") -> list[str]:
     else:
         interval = proportion_interval(round(own["value"] * own["n"]), own["n"])
         lines.append(
-            f"{record['scores_from'].capitalize()} on these examples: {percent(own['value'])} % right "
-            f"(95 % interval {percent(interval.low)} – {percent(interval.high)}, n = {own['n']})."
+            f"{record['scores_from'].capitalize()} on these examples: "
+            f"{percent(own['value'])} % right (95 % interval {percent(interval.low)} – "
+            f"{percent(interval.high)}, n = {own['n']})."
         )
         others = [r for r in rows if r["baseline"] is not None]
-        listed = ", ".join(f"{BASELINE_TITLES[r['baseline']]} {percent(r['value'])}" for r in others)
+        listed = ", ".join(
+            f"{BASELINE_TITLES[r['baseline']]} {percent(r['value'])}" for r in others
+        )
         lines.append(f"On the same folds: {listed}.")
         best = max(others, key=lambda r: r["value"])
         if best["value"] > own["value"]:
@@ -94,10 +99,15 @@ def fit_summary(run: "RunFolder") -> list[str]:
 
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, a fit or a study.")],
-    file: Annotated[str, typer.Argument(help="CSV, TSV, JSON lines or plain lines; - is standard input.")],
+    file: Annotated[
+        str, typer.Argument(help="CSV, TSV, JSON lines or plain lines; - is standard input.")
+    ],
     text_column: Annotated[str, typer.Option(help="Column or key of the texts.")] = "text",
     file_format: Annotated[
-        str, typer.Option("--format", help="csv, tsv, jsonl or lines; by the file's ending if left out.")
+        str,
+        typer.Option(
+            "--format", help="csv, tsv, jsonl or lines; by the file's ending if left out."
+        ),
     ] = "",
     output: Annotated[
         str, typer.Option("--output", "-o", help="Where to write; standard output if left out.")

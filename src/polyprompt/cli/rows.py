@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -46,15 +46,17 @@ def open_rows(file: str, kind: str, text_column: str) -> Iterator[Rows]:
     """
     kind = kind or _ENDINGS.get(Path(file).suffix.lower(), "lines")
     if kind not in FORMATS:
-        raise DataError(f"There is no format '{kind}'.{nearest(kind, FORMATS)} Use {listing(FORMATS)}.")
+        raise DataError(
+            f"There is no format '{kind}'.{nearest(kind, FORMATS)} Use {listing(FORMATS)}."
+        )
     if file == "-":
         yield _rows(sys.stdin, kind, text_column, "standard input")
         return
-    try:
-        stream = Path(file).open(encoding="utf-8-sig", newline="")
-    except OSError as error:
-        raise DataError(f"Cannot read {file}: {error.strerror}.") from error
-    with stream:
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(Path(file).open(encoding="utf-8-sig", newline=""))
+        except OSError as error:
+            raise DataError(f"Cannot read {file}: {error.strerror}.") from error
         yield _rows(stream, kind, text_column, file)
 
 
@@ -82,8 +84,9 @@ def _table_rows(reader: "csv.DictReader[str]", where: str) -> Iterator[dict[str,
     for row in reader:
         if "" in row or None in row.values():
             raise DataError(
-                f"{where}, line {reader.line_num}: the row does not have {len(reader.fieldnames or ())} "
-                "cells. A text with the separator in it needs quotation marks around it."
+                f"{where}, line {reader.line_num}: the row does not have "
+                f"{len(reader.fieldnames or ())} cells. A text with the separator in it needs "
+                "quotation marks around it."
             )
         yield row
 
@@ -98,7 +101,9 @@ def _json_rows(stream: TextIO, text_column: str, where: str) -> Iterator[dict[st
         except ValueError as error:
             raise DataError(f"{where}, line {number}: not JSON ({error}).") from error
         if not isinstance(value, dict) or not isinstance(value.get(text_column), str):
-            raise DataError(f"{where}, line {number}: expected an object with a text '{text_column}'.")
+            raise DataError(
+                f"{where}, line {number}: expected an object with a text '{text_column}'."
+            )
         yield value
 
 
@@ -129,7 +134,9 @@ def write_rows(rows: Rows, classifier: "Classifier", stream: TextIO) -> None:
         item = kept.pop(0)
         label = classifier.labels[int(probabilities.argmax())]
         if rows.kind == "jsonl":
-            stream.write(json.dumps(item | _answer(names, label, probabilities), ensure_ascii=False) + "\n")
+            stream.write(
+                json.dumps(item | _answer(names, label, probabilities), ensure_ascii=False) + "\n"
+            )
         else:
             cells = [item[column] for column in rows.columns]
             table.writerow([*cells, label, *(f"{p:.6f}" for p in probabilities)])
@@ -144,4 +151,7 @@ def _new_columns(rows: Rows, labels: tuple[str, ...]) -> list[str]:
 
 def _answer(names: list[str], label: str, probabilities: Any) -> Mapping[str, Any]:
     """Compose what is added to a JSON object."""
-    return {names[0]: label, **{n: round(float(p), 6) for n, p in zip(names[1:], probabilities, strict=True)}}
+    return {
+        names[0]: label,
+        **{n: round(float(p), 6) for n, p in zip(names[1:], probabilities, strict=True)},
+    }

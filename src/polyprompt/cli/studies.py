@@ -39,7 +39,9 @@ def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> 
     for name, path in paths.items():
         console.print(f"  {name:<8} {path}", markup=False)
     console.print("Next:")
-    console.print(f"  echo 'Der Fluss fließt ins Meer.' | polyprompt predict {checked.folder} -", markup=False)
+    console.print(
+        f"  echo 'Der Fluss fließt ins Meer.' | polyprompt predict {checked.folder} -", markup=False
+    )
     console.print("  polyprompt fit YOUR.csv --text-column text --label-column label", markup=False)
 
 
@@ -72,7 +74,9 @@ def check(study: StudyPath, overrides: Overrides = None) -> None:
 
 
 def report(
-    study: Annotated[Path, typer.Argument(metavar="FOLDER", help="A study's folder, e.g. runs/demo.")],
+    study: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A study's folder, e.g. runs/demo.")
+    ],
 ) -> None:
     """Write a study's tables as one HTML page and Markdown, from the runs on disk."""
     from polyprompt.cli.console import make_console

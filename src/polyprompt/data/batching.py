@@ -1,13 +1,11 @@
-"""Orders rows into batches: shuffled for training, sorted by length under a token budget for reading."""
+"""Orders rows into batches: shuffled for training, sorted by length for reading."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 
-def epoch_batches(
-    n: int, batch_size: int, rng: np.random.Generator
-) -> Iterator[list[int]]:
+def epoch_batches(n: int, batch_size: int, rng: np.random.Generator) -> Iterator[list[int]]:
     """Shuffle n rows and cut them into batches; the last may be smaller."""
     order = rng.permutation(n).tolist()
     for start in range(0, n, batch_size):

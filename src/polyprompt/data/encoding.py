@@ -138,7 +138,9 @@ def _text_of(segment: Hard, example: Example) -> str:
     return example.fields[segment.name] if isinstance(segment, Field) else segment.text
 
 
-def _owners(offsets: Iterable[Sequence[int]], spans: list[tuple[int, int, int]]) -> NDArray[np.int64]:
+def _owners(
+    offsets: Iterable[Sequence[int]], spans: list[tuple[int, int, int]]
+) -> NDArray[np.int64]:
     """Say for each piece which field it begins in; -1 for fixed words."""
     owner = np.full(len(list(offsets)), -1, dtype=np.int64)
     ends = np.asarray([end for _, end in offsets], dtype=np.int64)
@@ -149,9 +151,7 @@ def _owners(offsets: Iterable[Sequence[int]], spans: list[tuple[int, int, int]])
 
 def _cut_longest(owners: list[NDArray[np.int64]], excess: int) -> list[NDArray[np.bool_]]:
     """Choose which pieces stay: each dropped one is the last of the then longest field."""
-    names, sizes = np.unique(
-        np.concatenate([o[o >= 0] for o in owners]), return_counts=True
-    )
+    names, sizes = np.unique(np.concatenate([o[o >= 0] for o in owners]), return_counts=True)
     sizes = sizes.copy()
     for _ in range(excess):
         sizes[np.argmax(sizes)] -= 1

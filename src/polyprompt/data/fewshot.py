@@ -120,7 +120,9 @@ class _Queue:
         while len(self.turns) <= round_number:
             n = len(self.turns)
             counts = Counter(self.turns)
-            deficit = [w * (n + 1) - counts[name] for name, w in zip(names, self.weights, strict=True)]
+            deficit = [
+                w * (n + 1) - counts[name] for name, w in zip(names, self.weights, strict=True)
+            ]
             self.turns.append(names[int(np.argmax(np.round(deficit, 9)))])
         name = self.turns[round_number]
         return name, self.rows[name]
@@ -143,17 +145,13 @@ def _queue(pool: Sequence[Example], label: str, sampling: Sampling, split: str) 
     return _Queue(rows, order, tuple(raw / raw.sum()), [])
 
 
-def _next(
-    rows: list[Example], ids: set[str], taken: set[int], gap: int | None
-) -> Example | None:
+def _next(rows: list[Example], ids: set[str], taken: set[int], gap: int | None) -> Example | None:
     """Take the first row whose item is not drawn yet and far enough from the others."""
     while rows:
         example = rows.pop(0)
         if example.id in ids:
             continue
-        if gap is None or all(
-            (_position(example) + d) not in taken for d in range(1 - gap, gap)
-        ):
+        if gap is None or all((_position(example) + d) not in taken for d in range(1 - gap, gap)):
             return example
     return None
 

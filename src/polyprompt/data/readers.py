@@ -120,7 +120,7 @@ def _hub_frames(
     hub: HubSource, source: Sequence[str], targets: Sequence[str]
 ) -> tuple[dict[str, pl.DataFrame], str]:
     """Read a data set from the Hub (or a local folder laid out like one) with ``datasets``."""
-    from datasets import load_dataset  # noqa: PLC0415 – slow to import
+    from datasets import load_dataset
 
     if not targets:
         raise DataError(

@@ -16,6 +16,9 @@ from polyprompt.heads.head import States
 class DirectEngine(Engine):
     """Computes every token of every input."""
 
+    def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
+        """Keep nothing: whatever is read is computed."""
+
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
         attention = self.backbone.facts.attention

@@ -27,7 +27,7 @@ class Prompts:
         lengths: Soft tokens of each slot, per run, in the layout's order.
     """
 
-    vectors: tuple[Float[Tensor, "P D"], ...]
+    vectors: tuple[Float[Tensor, "_ D"], ...]
     lengths: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
@@ -72,8 +72,9 @@ class Engine(ABC):
             N = R × B states, run by run.
         """
 
+    @abstractmethod
     def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
-        """Prepare inputs that will be read many times; an engine may ignore this."""
+        """Prepare inputs that will be read many times with slots of these lengths."""
 
     def bare(self, inputs: Sequence[Encoded]) -> States:
         """Read inputs without any soft prompt, as the frozen baselines do.

@@ -71,8 +71,10 @@ def build_encoder(layout: Layout, settings: RunSettings, backbone: Backbone) -> 
     room = facts.max_positions - layout.prompt_length
     limit = settings.backbone.max_tokens
     if limit > room:
-        hint = f"Set backbone.max_tokens={room} or less, or a shorter prompt" if room >= 16 else (
-            f"Set the prompt's length to {max(facts.max_positions - limit, 1)} or less"
+        hint = (
+            f"Set backbone.max_tokens={room} or less, or a shorter prompt"
+            if room >= 16
+            else (f"Set the prompt's length to {max(facts.max_positions - limit, 1)} or less")
         )
         raise ConfigError(
             f"A prompt of {layout.prompt_length} tokens and texts of up to {limit} need "
@@ -82,9 +84,7 @@ def build_encoder(layout: Layout, settings: RunSettings, backbone: Backbone) -> 
     return Encoder(backbone.tokenizer, layout, facts.text_prefix, limit)  # type: ignore[arg-type]
 
 
-def describe_labels(
-    engine: Engine, card: TaskCard, settings: RunSettings
-) -> Float[Tensor, "C D"]:
+def describe_labels(engine: Engine, card: TaskCard, settings: RunSettings) -> Float[Tensor, "C D"]:
     """Read the label descriptions with the frozen backbone."""
     plain = Layout((Field("text"),))
     encoder = build_encoder(plain, settings, engine.backbone)

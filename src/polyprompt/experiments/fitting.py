@@ -41,7 +41,8 @@ def own_card(name: str, labels: Sequence[str], descriptions: dict[str, str]) -> 
     """
     if len(set(labels)) < 2:
         raise DataError(
-            f"There is only the label '{labels[0] if labels else ''}'; a classifier needs two or more."
+            f"There is only the label '{labels[0] if labels else ''}'; a classifier needs two "
+            "or more."
         )
     for label in descriptions:
         if label not in labels:
@@ -77,7 +78,11 @@ def fit_examples(
     clock = Clock()
     clock.enter("prepare")
     group = build_group(plan, backbone)
-    note = {"scores_from": f"{len(plan.runs) - 1}-fold cross-validation" if fold_of is not None else "none"}
+    note = {
+        "scores_from": f"{len(plan.runs) - 1}-fold cross-validation"
+        if fold_of is not None
+        else "none"
+    }
     config = settings.model_dump(mode="json") | {"labels": card.label_descriptions}
     run_folder.begin(config, run_record(plan, plan.runs[0], group) | note)
     clock.enter("train")

@@ -38,9 +38,7 @@ class Clock:
         self._stage, self._since = stage, now
 
 
-def run_group(
-    plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder]
-) -> Iterator[Event]:
+def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder]) -> Iterator[Event]:
     """Train, test and write down a group of runs.
 
     Args:
@@ -75,9 +73,7 @@ def run_group(
         clock.enter("write")
         write_parts(folder, group, index, heads[index].tensors())
         folder.write_steps(steps[index])
-        folder.finish(
-            table, score_predictions(table), run_record(plan, run, group, clock.seconds)
-        )
+        folder.finish(table, score_predictions(table), run_record(plan, run, group, clock.seconds))
     yield Event("write", len(folders), len(folders))
 
 
@@ -114,9 +110,7 @@ def _read(
     return result
 
 
-def write_parts(
-    folder: RunFolder, group: Group, index: int, head: Mapping[str, object]
-) -> None:
+def write_parts(folder: RunFolder, group: Group, index: int, head: Mapping[str, object]) -> None:
     """Save a run's trained parts and what its head needs to answer."""
     for slot, part in group.members[index].parts.items():
         folder.write_tensors(slot, part.state_dict())

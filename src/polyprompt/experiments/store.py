@@ -1,4 +1,4 @@
-"""Run folders: what a run leaves on disk, readable without this package, complete or visibly not."""
+"""Run folders: what a run leaves on disk, readable without this package."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +11,14 @@ import yaml
 
 from polyprompt.errors import StoreError
 from polyprompt.records import StepRecord
-from polyprompt.tables import read_json, read_parquet, replacing, write_json, write_parquet, write_text
+from polyprompt.tables import (
+    read_json,
+    read_parquet,
+    replacing,
+    write_json,
+    write_parquet,
+    write_text,
+)
 
 PREDICTIONS, SCORES, RECORD, CONFIG = (
     "predictions.parquet",
@@ -49,7 +56,7 @@ class RunFolder:
 
     def write_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
         """Write tensors as safetensors under ``parts/``."""
-        from safetensors.torch import save_file  # noqa: PLC0415 – needs torch
+        from safetensors.torch import save_file
 
         with replacing(self.path / "parts" / f"{name}.safetensors") as temporary:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)

@@ -36,7 +36,7 @@ def run_study(study: Study) -> Iterator[Event]:
     for group in left:
         wanted = group.runs[0].settings.backbone
         if backbone is None or wanted != loaded:
-            from polyprompt.models.load import load_backbone  # noqa: PLC0415 – slow to import
+            from polyprompt.models.load import load_backbone
 
             yield Event("load", 0, 1, f"loading {wanted.name}")
             backbone, loaded = load_backbone(wanted), wanted
@@ -48,9 +48,7 @@ def run_study(study: Study) -> Iterator[Event]:
 
 def study_folders(study: Study) -> list[RunFolder]:
     """Name the folders of a study's own runs, in its order."""
-    return [
-        RunFolder(study.folder / run.name) for group in plan_study(study) for run in group.runs
-    ]
+    return [RunFolder(study.folder / run.name) for group in plan_study(study) for run in group.runs]
 
 
 def _without_complete(study: Study, group: GroupPlan) -> GroupPlan | None:

@@ -13,12 +13,12 @@ class States:
     """Last-layer states of N inputs, pooled in the ways heads ask for.
 
     Attributes:
-        mean: Over all tokens of the input, soft ones included, N D.
-        last: Of the input's last token, N D.
+        mean: Over all tokens of the input, soft ones included, … D.
+        last: Of the input's last token, … D.
     """
 
-    mean: Float[Tensor, "N D"]
-    last: Float[Tensor, "N D"]
+    mean: Float[Tensor, "*N D"]
+    last: Float[Tensor, "*N D"]
 
     def rows(self, index: slice) -> "States":
         """Select inputs."""

@@ -127,4 +127,6 @@ def check_languages(codes: Iterable[str], known: Iterable[str], where: str) -> N
         faults.append(f"there is no language '{code}' in {where}.{hint}")
     if faults:
         known_names = listing(known)
-        raise ConfigError(all_faults("Languages", [f"{f} There are: {known_names}" for f in faults]))
+        raise ConfigError(
+            all_faults("Languages", [f"{f} There are: {known_names}" for f in faults])
+        )

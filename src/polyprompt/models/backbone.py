@@ -1,4 +1,4 @@
-"""A frozen backbone is four operations: embed, encode, extend, unembed – and one whole forward pass.
+"""A frozen backbone: embed, encode, extend, unembed – and one whole forward pass.
 
 Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V vocabulary.
 """
@@ -124,9 +124,7 @@ class Backbone(ABC):
         """Compute the whole forward pass under an explicit attention pattern."""
 
     @abstractmethod
-    def unembed(
-        self, hidden: Float[Tensor, "N D"], ids: Sequence[int]
-    ) -> Float[Tensor, "N C"]:
+    def unembed(self, hidden: Float[Tensor, "N D"], ids: Sequence[int]) -> Float[Tensor, "N C"]:
         """Score some words of the vocabulary from last-layer states.
 
         Raises:

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from tokenizers.models import Unigram
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
@@ -102,7 +110,9 @@ def _read(reader: _Reader) -> E5File:
         architectures=["BertModel"],
     )
     with torch.device("meta"):
-        shapes = {k: v.shape for k, v in BertModel(config, add_pooling_layer=False).state_dict().items()}
+        shapes = {
+            k: v.shape for k, v in BertModel(config, add_pooling_layer=False).state_dict().items()
+        }
     weights = _read_tensors(reader, shapes)
     missing = shapes.keys() - weights.keys()
     if missing:
@@ -120,13 +130,17 @@ def _read_tokenizer(reader: _Reader, positions: int) -> PreTrainedTokenizerFast:
     reader.at += size
     pieces = [blob[offsets[i] : offsets[i + 1]].decode() for i in range(n)]
     tokenizer = Tokenizer(
-        Unigram(list(zip(pieces, scores.tolist(), strict=True)), unk_id=unknown, byte_fallback=False)
+        Unigram(
+            list(zip(pieces, scores.tolist(), strict=True)), unk_id=unknown, byte_fallback=False
+        )
     )
     tokenizer.normalizer = _normalizer(_read_map(reader))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     special = [pieces[i] for i in (bos, pad, eos, unknown)] + ["<mask>"]
-    tokenizer.add_special_tokens([AddedToken(piece, normalized=False, special=True) for piece in special])
+    tokenizer.add_special_tokens(
+        [AddedToken(piece, normalized=False, special=True) for piece in special]
+    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{pieces[bos]} $A {pieces[eos]}",
         pair=f"{pieces[bos]} $A {pieces[eos]} {pieces[eos]} $B {pieces[eos]}",

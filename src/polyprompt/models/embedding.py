@@ -99,7 +99,9 @@ class EmbeddingBackbone(Backbone):
         return self._run(x, positions, allowed, None)
 
     def unembed(
-        self, hidden: Float[Tensor, "N D"], ids: Sequence[int]  # noqa: ARG002
+        self,
+        hidden: Float[Tensor, "N D"],  # noqa: ARG002
+        ids: Sequence[int],  # noqa: ARG002
     ) -> Float[Tensor, "N C"]:
         """Refuse: sentence encoders answer by similarity."""
         raise BackboneError(

@@ -32,7 +32,11 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
         config = AutoConfig.from_pretrained(location, **options)
         tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True, **options)
         model = AutoModel.from_pretrained(
-            location, config=config, dtype=_DTYPES[settings.dtype], **_without_pooler(config), **options
+            location,
+            config=config,
+            dtype=_DTYPES[settings.dtype],
+            **_without_pooler(config),
+            **options,
         )
     except Exception as error:
         raise _cannot_load(settings.name, error) from error

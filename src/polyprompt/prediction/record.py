@@ -51,7 +51,9 @@ def prediction_table(
                     "baseline": pl.Series([baseline] * len(examples), dtype=pl.String),
                     "task": [task] * len(examples),
                     "prediction": names[scores.argmax(1)].tolist(),
-                    "scores": pl.Series(scores.astype(np.float32).tolist(), dtype=pl.List(pl.Float32)),
+                    "scores": pl.Series(
+                        scores.astype(np.float32).tolist(), dtype=pl.List(pl.Float32)
+                    ),
                     **items,
                 },
                 schema_overrides={"label": pl.String},

@@ -12,7 +12,8 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .5rem; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: right; }
+th, td { white-space: nowrap; }
 th.text, td.text { text-align: left; }
 thead th { position: sticky; top: 0; background: Canvas; }
 .warning { border-left: .3rem solid #b45309; padding-left: .8rem; }
@@ -67,7 +68,9 @@ def _table(table: Table) -> str:
         for i, name in enumerate(table.columns)
     )
     rows = "".join(
-        "<tr>" + "".join(f"<td{_class(i, table)}>{escape(cell)}</td>" for i, cell in enumerate(row)) + "</tr>\n"
+        "<tr>"
+        + "".join(f"<td{_class(i, table)}>{escape(cell)}</td>" for i, cell in enumerate(row))
+        + "</tr>\n"
         for row in table.rows
     )
     return (

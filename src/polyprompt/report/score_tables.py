@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from polyprompt.analysis.summary import GroupRow, LanguageRow, Summary
 from polyprompt.scoring.intervals import Interval
@@ -54,7 +55,7 @@ def with_spread(mean: float, deviation: float | None) -> str:
 
 def between(interval: Interval) -> str:
     """Write an interval."""
-    return f"{percent(interval.low)} – {percent(interval.high)}"
+    return f"{percent(interval.low)}–{percent(interval.high)}"
 
 
 def signed(interval: Interval) -> str:
@@ -131,7 +132,7 @@ def headline(summary: Summary) -> str:
     )
 
 
-def footnotes(summary: Summary, records: Sequence[Mapping[str, object]]) -> list[str]:
+def footnotes(summary: Summary, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what the numbers are and what must be known to read them."""
     seeds = "bootstrap over seeds and items"
     first = records[0]
@@ -142,11 +143,11 @@ def footnotes(summary: Summary, records: Sequence[Mapping[str, object]]) -> list
         f"Trained on {first['train_examples']} examples ({first['draw']}), checkpoint chosen on "
         f"{first['dev_examples']} dev examples of the source language.",
     ]
-    for key in ("caution", "licence"):
-        if first.get(key):
-            notes.append(str(first[key]) if key == "caution" else f"Data licence: {first[key]}.")
-    notes += [str(note) for note in first.get("backbone_notes", [])]  # type: ignore[union-attr]
-    return notes
+    if first["caution"]:
+        notes.append(str(first["caution"]))
+    if first["licence"]:
+        notes.append(f"Data licence: {first['licence']}.")
+    return [*notes, *map(str, first["backbone_notes"])]
 
 
 def _baseline_titles(summary: Summary) -> dict[str, str]:
@@ -181,4 +182,6 @@ def markdown(table: Table) -> str:
     """Write a table as Markdown."""
     marks = [":--" if i < table.text_columns else "--:" for i in range(len(table.columns))]
     lines = [table.columns, marks, *table.rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )

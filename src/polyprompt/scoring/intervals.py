@@ -1,4 +1,4 @@
-"""Intervals that resample what was sampled: seeds and items, never languages × items as one heap."""
+"""Intervals that resample what was sampled: seeds and items, not languages × items."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Task cards: a data set with its labels, fields, layout, label words and metric, as one YAML file."""
+"""Task cards: a data set, its labels, fields, layout, words and metric, as one YAML file."""
 
 from importlib import resources
 from pathlib import Path
@@ -72,9 +72,10 @@ class TaskCard(Settings):
         """Refuse repeated labels and texts for labels that do not exist."""
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("labels: a label stands there twice")
-        for name, given in {"label_descriptions": self.label_descriptions, **{
-            f"label_words.{family}": words for family, words in self.label_words.items()
-        }}.items():
+        for name, given in {
+            "label_descriptions": self.label_descriptions,
+            **{f"label_words.{family}": words for family, words in self.label_words.items()},
+        }.items():
             for label in given:
                 if label not in self.labels:
                     raise ValueError(
@@ -93,7 +94,9 @@ class TaskCard(Settings):
 def shipped_cards() -> tuple[str, ...]:
     """Name the tasks that come with the package."""
     folder = resources.files("polyprompt.tasks") / "cards"
-    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+    return tuple(
+        sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+    )
 
 
 def load_card(name: str) -> TaskCard:
@@ -131,7 +134,11 @@ def parse_card(text: str, where: str) -> TaskCard:
     except ValidationError as error:
         faults = [
             f"{'.'.join(map(str, fault['loc'])) or 'card'}: {fault['msg']}"
-            + (nearest(str(fault["loc"][-1]), TaskCard.model_fields) if fault["type"] == "extra_forbidden" else "")
+            + (
+                nearest(str(fault["loc"][-1]), TaskCard.model_fields)
+                if fault["type"] == "extra_forbidden"
+                else ""
+            )
             for fault in error.errors()
         ]
         raise ConfigError(all_faults(f"Task card {where}", faults)) from error

@@ -196,8 +196,9 @@ def _slot_length(
     length = written if written is not None else said
     if length is None:
         raise _fault(
-            text, start + 1, f"the slot '{name}' has no length. Write {{{name}:10}} or set "
-            f"parts.{name}.length"
+            text,
+            start + 1,
+            f"the slot '{name}' has no length. Write {{{name}:10}} or set parts.{name}.length",
         )
     return length
 

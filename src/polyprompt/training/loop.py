@@ -125,7 +125,11 @@ def read(engine: Engine, member: Member, inputs: Sequence[Encoded]) -> States:
     """Read inputs with one run's prompts, without gradient, in passes of bounded size."""
     prompts = prompts_of([member])
     parts = [
-        engine.each(inputs[start : start + ROWS_PER_PASS], [0] * len(inputs[start : start + ROWS_PER_PASS]), prompts)
+        engine.each(
+            inputs[start : start + ROWS_PER_PASS],
+            [0] * len(inputs[start : start + ROWS_PER_PASS]),
+            prompts,
+        )
         for start in range(0, len(inputs), ROWS_PER_PASS)
     ]
     return States(torch.cat([p.mean for p in parts]), torch.cat([p.last for p in parts]))

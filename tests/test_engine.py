@@ -1,0 +1,208 @@
+"""The engines agree with each other and with transformers, in outputs and gradients."""
+
+import pytest
+import torch
+
+from polyprompt.capabilities import Attention, Reach
+from polyprompt.data.encoding import Encoder
+from polyprompt.engine.cached import CachedEngine
+from polyprompt.engine.direct import DirectEngine
+from polyprompt.engine.engine import Prompts, choose
+from polyprompt.engine.store import FrozenStore
+from polyprompt.errors import BackboneError, ConfigError
+from polyprompt.models.load import probe
+from polyprompt.models.tiny import tiny_backbone
+from polyprompt.records import Example
+from polyprompt.tasks.layout import parse_layout
+
+TOLERANCE = 2e-5
+KINDS = ("bert", "xlm-roberta")
+LAYOUTS = {
+    "after": "{text}{task:4}",
+    "before": "{task:4}{text}",
+    "between": "a {text}? {task:3} {more}{other:2} end",
+}
+TEXTS = ("hello world", "x", "the cat sat on the mat", "ab", "one two three four five")
+
+
+def setting(kind: str, layout: str, runs: int, attention=Attention.ONE_WAY):
+    backbone = tiny_backbone(kind, attention)
+    slots = {name: None for name in ("task", "other") if "{" + name in LAYOUTS[layout]}
+    parsed = parse_layout(LAYOUTS[layout], ["text", "more"], slots)
+    encoder = Encoder(backbone.tokenizer, parsed, "q: ", 64)
+    inputs = encoder.encode([Example(t, "", {"text": t, "more": t[::-1]}) for t in TEXTS])
+    generator = torch.Generator().manual_seed(7)
+    lengths = tuple(slot.length for slot in parsed.slots)
+    vectors = tuple(
+        torch.randn(sum(lengths), 32, generator=generator, requires_grad=True) for _ in range(runs)
+    )
+    return backbone, inputs, Prompts(vectors, (lengths,) * runs)
+
+
+def compare(engine_a, engine_b, read, vectors):
+    """Compare states and the gradients of an arbitrary function of them."""
+    results = []
+    for engine in (engine_a, engine_b):
+        states = read(engine)
+        value = states.mean.sin().sum() + states.last.cos().sum()
+        results.append((states, torch.autograd.grad(value, vectors)))
+    (a, grads_a), (b, grads_b) = results
+    torch.testing.assert_close(a.mean, b.mean, atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(a.last, b.last, atol=TOLERANCE, rtol=0)
+    for x, y in zip(grads_a, grads_b, strict=True):
+        torch.testing.assert_close(x, y, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_cached_equals_direct(kind, layout, runs):
+    backbone, inputs, prompts = setting(kind, layout, runs)
+    cached, direct = CachedEngine(backbone), DirectEngine(backbone)
+    owners = [i % runs for i in range(len(inputs))]
+    compare(cached, direct, lambda e: e.each(inputs, owners, prompts), prompts.vectors)
+    compare(cached, direct, lambda e: e.every(inputs, prompts), prompts.vectors)
+    kept = CachedEngine(backbone)
+    kept.keep(inputs, prompts.lengths[0])
+    compare(kept, direct, lambda e: e.each(inputs, owners, prompts), prompts.vectors)
+
+
+@pytest.mark.parametrize("engine_class", [CachedEngine, DirectEngine])
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_answer_does_not_depend_on_batch_padding_or_company(kind, engine_class):
+    backbone, inputs, prompts = setting(kind, "after", 3)
+    engine = engine_class(backbone)
+    together = engine.every(inputs, prompts).mean.view(3, len(inputs), -1)
+    for i, one in enumerate(inputs):
+        for run in range(3):
+            alone = engine.each([one], [0], prompts.only(run)).mean[0]
+            torch.testing.assert_close(together[run, i], alone, atol=TOLERANCE, rtol=0)
+
+
+def test_runs_of_different_lengths_are_read_together():
+    backbone, inputs, _ = setting("bert", "after", 1)
+    vectors = tuple(torch.randn(n, 32) for n in (1, 5, 2))
+    prompts = Prompts(vectors, ((1,), (5,), (2,)))
+    owners = [0, 1, 2, 1, 0]
+    for read in (lambda e: e.every(inputs, prompts), lambda e: e.each(inputs, owners, prompts)):
+        a, b = read(CachedEngine(backbone)), read(DirectEngine(backbone))
+        torch.testing.assert_close(a.mean, b.mean, atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(a.last, b.last, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_direct_equals_transformers_one_sentence_at_a_time(kind):
+    backbone, inputs, prompts = setting(kind, "after", 1)
+    model = backbone._model
+    states = DirectEngine(backbone).each(inputs, [0] * len(inputs), prompts)
+    offset = 2 if kind == "xlm-roberta" else 0
+    for i, encoded in enumerate(inputs):
+        ids = torch.from_numpy(encoded.hard[0])[None]
+        t, p = ids.shape[1], len(prompts.vectors[0])
+        see = torch.zeros(t + p, t + p).masked_fill(
+            (torch.arange(t + p)[:, None] < t) & (torch.arange(t + p)[None] >= t), -1e30
+        )
+        out = model(
+            inputs_embeds=torch.cat([model.get_input_embeddings()(ids), prompts.vectors[0][None]], 1),
+            attention_mask=see[None, None],
+            position_ids=torch.arange(t + p)[None] + offset,
+        ).last_hidden_state[0]
+        torch.testing.assert_close(states.mean[i], out.mean(0), atol=TOLERANCE, rtol=0)
+        torch.testing.assert_close(states.last[i], out[-1], atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_full_attention_and_bare_reading_equal_transformers_own_forward(kind):
+    backbone, inputs, prompts = setting(kind, "before", 1, Attention.FULL)
+    engine, model = DirectEngine(backbone), backbone._model
+    states = engine.each(inputs, [0] * len(inputs), prompts)
+    bare = engine.bare(inputs)
+    table = model.get_input_embeddings()
+    for i, encoded in enumerate(inputs):
+        ids = torch.from_numpy(encoded.hard[1])[None]
+        with_prompt = model(inputs_embeds=torch.cat([prompts.vectors[0][None], table(ids)], 1))
+        torch.testing.assert_close(
+            states.mean[i], with_prompt.last_hidden_state[0].mean(0), atol=TOLERANCE, rtol=0
+        )
+        plain = model(input_ids=ids).last_hidden_state[0].mean(0)
+        torch.testing.assert_close(bare.mean[i], plain, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("engine_class", [CachedEngine, DirectEngine])
+def test_a_bare_reading_is_transformers_mean(engine_class):
+    backbone, inputs, _ = setting("bert", "after", 1)
+    bare = engine_class(backbone).bare(inputs).mean
+    for i, encoded in enumerate(inputs):
+        plain = backbone._model(input_ids=torch.from_numpy(encoded.hard[0])[None])
+        torch.testing.assert_close(
+            bare[i], plain.last_hidden_state[0].mean(0), atol=TOLERANCE, rtol=0
+        )
+
+
+def test_the_cache_does_not_change_what_it_holds():
+    backbone, inputs, prompts = setting("bert", "after", 2)
+    engine = CachedEngine(backbone)
+    engine.keep(inputs, prompts.lengths[0])
+    size = engine._store.bytes
+    first = engine.every(inputs, prompts).mean
+    first.sum().backward()
+    torch.testing.assert_close(engine.every(inputs, prompts).mean, first, atol=0, rtol=0)
+    assert engine._store.bytes == size
+
+
+def test_the_store_keeps_to_its_budget_and_the_answers_stay_the_same():
+    backbone, inputs, prompts = setting("bert", "after", 2)
+    small = CachedEngine(backbone, budget_bytes=30_000)
+    small.keep(inputs, prompts.lengths[0])
+    assert 0 < len(small._store) < len(inputs)
+    assert small._store.bytes <= 30_000
+    torch.testing.assert_close(
+        small.every(inputs, prompts).mean,
+        DirectEngine(backbone).every(inputs, prompts).mean,
+        atol=TOLERANCE,
+        rtol=0,
+    )
+
+
+def test_an_empty_store_holds_nothing():
+    assert ("model", b"", b"") not in FrozenStore(0)
+
+
+def test_the_cached_value_of_another_model_is_not_used():
+    a, b = tiny_backbone("bert", seed=0), tiny_backbone("bert", seed=1)
+    _, inputs, _ = setting("bert", "after", 1)
+    rows = [CachedEngine(m)._key for m in (a, b)]
+    from polyprompt.engine.arrangement import arrange
+
+    row = arrange(inputs[0], (4,), Attention.ONE_WAY)
+    assert rows[0](row) != rows[1](row)
+
+
+@pytest.mark.parametrize(
+    ("asked", "attention", "reach", "kind"),
+    [
+        ("auto", Attention.ONE_WAY, Reach.AFTER_INPUT, "cached"),
+        ("auto", Attention.FULL, Reach.WHOLE_SEQUENCE, "direct"),
+        ("auto", Attention.CAUSAL, Reach.WHOLE_SEQUENCE, "direct"),
+        ("auto", Attention.CAUSAL, Reach.WEIGHTS, "direct"),
+        ("direct", Attention.ONE_WAY, Reach.AFTER_INPUT, "direct"),
+    ],
+)
+def test_the_engine_follows_from_reach(asked, attention, reach, kind):
+    choice = choose(asked, attention, [reach])
+    assert choice.kind == kind
+    assert "engine" in choice.reason
+
+
+def test_a_cached_engine_that_would_not_be_exact_is_refused():
+    with pytest.raises(ConfigError, match="would not be exact: with full attention"):
+        choose("cached", Attention.FULL, [Reach.WHOLE_SEQUENCE])
+
+
+def test_the_probe_refuses_a_model_whose_cached_path_differs():
+    backbone = tiny_backbone("bert")
+    probe(backbone)
+    true_extend = backbone.extend
+    backbone.extend = lambda *args: true_extend(*args) * 1.01  # type: ignore[method-assign]
+    with pytest.raises(BackboneError, match=r"differs from the whole forward pass.*attention=full"):
+        probe(backbone)

@@ -1,0 +1,73 @@
+"""Layouts say where text, words and prompts stand; a mistake points at the character."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyprompt.capabilities import Attention, Reach
+from polyprompt.errors import LayoutError
+from polyprompt.tasks.layout import Field, Slot, Words, parse_layout
+
+FIELDS = ["text", "premise", "hypothesis"]
+
+
+def test_a_layout_is_parsed_into_its_segments():
+    layout = parse_layout("{premise}? {task:5} {hypothesis}", FIELDS, {"task": None})
+    assert layout.segments == (
+        Field("premise"), Words("? "), Slot("task", 5), Words(" "), Field("hypothesis"),
+    )  # fmt: skip
+    assert layout.prompt_length == 5
+    assert len(layout.hard_runs()) == 2
+
+
+def test_doubled_braces_are_literal():
+    layout = parse_layout("{{a}} {text}", FIELDS)
+    assert layout.segments == (Words("{a} "), Field("text"))
+
+
+def test_a_length_may_be_said_in_the_part():
+    assert parse_layout("{text}{task}", FIELDS, {"task": 7}).slots == (Slot("task", 7),)
+
+
+@pytest.mark.parametrize(
+    ("text", "lengths", "column", "words"),
+    [
+        ("{text}{task:10", {"task": None}, 7, "no closing '}'"),
+        ("{text}}", {}, 7, "closes nothing"),
+        ("{txt}", {}, 2, "Did you mean 'text'?"),
+        ("{text}{task:0}", {"task": None}, 13, "'0' is not a length"),
+        ("{text}{task:x}", {"task": None}, 13, "'x' is not a length"),
+        ("{text}{tsk:3}", {"task": None}, 8, "Did you mean 'task'?"),
+        ("{text}{task}", {"task": None}, 8, "has no length"),
+        ("{text}{task:3}", {"task": 4}, 13, "Say it once"),
+        ("{text}{task:3}{task:3}", {"task": None}, 15, "stands here twice"),
+        ("{text}{1a}", {}, 8, "is not a name"),
+        ("{task:3} only words", {"task": None}, 1, "there is no text in it"),
+        ("{text}", {"task": None}, 1, "the part 'task' has no slot"),
+    ],
+)
+def test_a_fault_points_at_its_character(text, lengths, column, words):
+    with pytest.raises(LayoutError) as caught:
+        parse_layout(text, FIELDS, lengths)
+    message = str(caught.value)
+    assert words in message
+    assert f"character {column}:" in message
+    assert message.splitlines()[-1].index("^") == 4 + column - 1
+
+
+def test_reach_follows_from_place_and_attention():
+    after = parse_layout("{text}{task:2}", FIELDS, {"task": None})
+    before = parse_layout("{task:2}{text}", FIELDS, {"task": None})
+    assert after.reach("task", Attention.CAUSAL) is Reach.AFTER_INPUT
+    assert before.reach("task", Attention.CAUSAL) is Reach.WHOLE_SEQUENCE
+    assert before.reach("task", Attention.ONE_WAY) is Reach.AFTER_INPUT
+    assert after.reach("task", Attention.FULL) is Reach.WHOLE_SEQUENCE
+
+
+@given(st.text(alphabet="{}a:1t \n", max_size=12))
+def test_any_text_is_parsed_or_refused(text):
+    try:
+        layout = parse_layout(text, ["a", "t"], {})
+    except LayoutError:
+        return
+    assert layout.fields
