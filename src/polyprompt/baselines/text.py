@@ -29,7 +29,7 @@ def tfidf_svm(
         Decision values, len(test) × classes; classes never seen have the least of them.
     """
     vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True)
-    model = LinearSVC().fit(vectorizer.fit_transform(train), labels)
+    model = LinearSVC(random_state=0).fit(vectorizer.fit_transform(train), labels)
     values = model.decision_function(vectorizer.transform(test))
     if values.ndim == 1:
         values = np.stack([-values, values], axis=1)

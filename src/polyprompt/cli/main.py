@@ -12,6 +12,8 @@ from polyprompt.cli.people import fit, predict
 from polyprompt.cli.studies import check, report, run
 from polyprompt.errors import PolypromptError
 
+INTERRUPTED = 128 + signal.SIGINT
+
 app = typer.Typer(
     name="polyprompt",
     help="Adapt one frozen multilingual language model to a task from a few examples in one "
@@ -34,23 +36,21 @@ def version() -> None:
 def main() -> None:
     """Run the program; errors a person can cause are shown without a traceback."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
     except PolypromptError as error:
         _say(f"error: {error}")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _say("stopped. Runs that were complete are kept; the same command goes on from there.")
-        sys.exit(128 + signal.SIGINT)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except typer.Exit as ended:
-        sys.exit(ended.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):
             _say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
             sys.exit(2)
         raise
+    if code == INTERRUPTED:
+        _say("stopped. Runs that were complete are kept; the same command goes on from there.")
+    sys.exit(code)
 
 
 def _say(text: str) -> None:

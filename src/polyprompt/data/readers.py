@@ -11,7 +11,7 @@ import polars as pl
 from polyprompt.errors import DataError, listing, nearest
 from polyprompt.languages.catalogue import check_languages
 from polyprompt.records import Example
-from polyprompt.tasks.card import Columns, FileSource, HubSource, TaskCard
+from polyprompt.tasks.card import Columns, HubSource, TaskCard
 
 SOURCE_SPLITS = ("train", "dev")
 
@@ -71,24 +71,32 @@ def read_task(
 
 def _local_frames(card: TaskCard, data: str | None) -> tuple[dict[str, pl.DataFrame], str]:
     """Read the files of a folder, or those that come with the package."""
-    if data is not None:
-        files = card.local or FileSource(
-            files={split: f"{split}.parquet" for split in ("train", "dev", "test")}
-        )
-        folder = Path(data)
-        if not folder.is_dir():
-            raise DataError(
-                f"There is no folder {folder} (data=…). It should hold: "
-                f"{', '.join(files.files.values())}"
-            )
-    else:
-        files = card.shipped or FileSource(files={})
-        folder = Path(str(resources.files("polyprompt.tasks")))
-    frames = {split: read_table(folder / name) for split, name in files.files.items()}
+    files = local_files(card, data)
+    frames = {split: read_table(path) for split, path in files.items()}
     for split, frame in frames.items():
-        if "split" in frame.columns and len(set(files.files.values())) < len(files.files):
+        if "split" in frame.columns and len(set(files.values())) < len(files):
             frames[split] = frame.filter(pl.col("split") == split)
     return frames, data or f"shipped with polyprompt ({card.name})"
+
+
+def local_files(card: TaskCard, data: str | None) -> dict[str, Path]:
+    """Name the file of each split: in a folder, or among those that come with the package.
+
+    Raises:
+        DataError: There is no such folder.
+    """
+    if data is None:
+        shipped = card.shipped.files if card.shipped else {}
+        root = Path(str(resources.files("polyprompt.tasks")))
+        return {split: root / name for split, name in shipped.items()}
+    usual = {split: f"{split}.parquet" for split in ("train", "dev", "test")}
+    files = card.local.files if card.local else usual
+    folder = Path(data)
+    if not folder.is_dir():
+        raise DataError(
+            f"There is no folder {folder} (data=…). It should hold: {', '.join(files.values())}"
+        )
+    return {split: folder / name for split, name in files.items()}
 
 
 def read_table(path: Path) -> pl.DataFrame:

