@@ -64,7 +64,10 @@ def main() -> None:
         rights = np.array([right for right, _ in results[point]])
         losses = [loss for _, loss in results[point]]
         draws = ", ".join(f"{100 * right:.1f}" for right in rights)
-        print(f"| {point[0]} | {point[1]} | {100 * rights.mean():.2f} | {draws} | {np.mean(losses):.3f} |")
+        print(
+            f"| {point[0]} | {point[1]} | {100 * rights.mean():.2f} | {draws} "
+            f"| {np.mean(losses):.3f} |"
+        )
 
 
 if __name__ == "__main__":

@@ -11,14 +11,14 @@ _HOOK = install_import_hook(
 )
 _HOOK.__enter__()
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-import torch  # noqa: E402
-import yaml  # noqa: E402
+import numpy as np
+import pytest
+import torch
+import yaml
 
-from polyprompt.models.pypi import is_converted  # noqa: E402
-from polyprompt.models.tiny import tiny_model, tiny_tokenizer  # noqa: E402
-from polyprompt.records import Example  # noqa: E402
+from polyprompt.models.pypi import is_converted
+from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+from polyprompt.records import Example
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)

@@ -49,15 +49,21 @@ def test_help_answers_without_loading_torch():
         "heavy = {'torch', 'transformers', 'polars', 'sklearn', 'scipy', 'pydantic', 'numpy'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert "Usage: polyprompt" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("module", ["report.html", "analysis.summary", "scoring.score", "tasks.card"])
+@pytest.mark.parametrize(
+    "module", ["report.html", "analysis.summary", "scoring.score", "tasks.card"]
+)
 def test_reading_results_loads_no_torch(module):
     program = f"import sys, polyprompt.{module}; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "False"
 
 
@@ -126,7 +132,9 @@ def test_fit_and_predict_with_the_real_backbone(real_backbone, tmp_path):
     for words in ("Fitted 2 labels on 12 examples", "4-fold cross-validation", "zero-shot",
                   "In other languages it is usually lower", "polyprompt predict"):  # fmt: skip
         assert words in done.stdout
-    answered = polyprompt("predict", str(tmp_path / "run"), "-", text="Wellen im Meer\nein alter Fels\n")
+    answered = polyprompt(
+        "predict", str(tmp_path / "run"), "-", text="Wellen im Meer\nein alter Fels\n"
+    )
     assert [row["prediction"] for row in read_csv(answered.stdout)] == ["sea", "hill"]
 
 
@@ -136,13 +144,16 @@ def read_csv(text: str) -> list[dict]:
 
 def test_predict_keeps_order_and_other_columns(fitted, tmp_path):
     path = tmp_path / "in.csv"
-    rows = [["id", "text", "note"], ["7", "rock, \"old\"", "a"], ["3", "wave", "b,c"]] * 1
+    rows = [["id", "text", "note"], ["7", 'rock, "old"', "a"], ["3", "wave", "b,c"]] * 1
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     done = polyprompt("predict", str(fitted.folder), str(path))
     assert done.returncode == 0, done.stderr
     out = read_csv(done.stdout)
-    assert [(r["id"], r["text"], r["note"]) for r in out] == [("7", 'rock, "old"', "a"), ("3", "wave", "b,c")]
+    assert [(r["id"], r["text"], r["note"]) for r in out] == [
+        ("7", 'rock, "old"', "a"),
+        ("3", "wave", "b,c"),
+    ]
     expected = fitted.predict_proba(['rock, "old"', "wave"])
     for row, values in zip(out, expected, strict=True):
         assert float(row["probability:hill"]) == pytest.approx(values[0], abs=1e-4)
@@ -150,7 +161,9 @@ def test_predict_keeps_order_and_other_columns(fitted, tmp_path):
 
 
 def test_predict_reads_json_lines_and_standard_input(fitted):
-    lines = json.dumps({"text": "wave", "n": 1}) + "\n\n" + json.dumps({"text": "rock", "n": 2}) + "\n"
+    lines = (
+        json.dumps({"text": "wave", "n": 1}) + "\n\n" + json.dumps({"text": "rock", "n": 2}) + "\n"
+    )
     done = polyprompt("predict", str(fitted.folder), "-", "--format", "jsonl", text=lines)
     out = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["n"] for r in out] == [1, 2]
@@ -206,7 +219,9 @@ def test_one_example_per_label_fits_without_an_estimate(tiny_folder, tmp_path):
     from polyprompt.cli.people import fit_summary
     from polyprompt.experiments.store import RunFolder
 
-    one = Classifier(**small(tiny_folder)).fit(["wave", "rock"], ["a", "b"], output=tmp_path / "one")
+    one = Classifier(**small(tiny_folder)).fit(
+        ["wave", "rock"], ["a", "b"], output=tmp_path / "one"
+    )
     assert one.predict(["wave"])[0] in {"a", "b"}
     assert any("is unknown" in line for line in fit_summary(RunFolder(tmp_path / "one")))
 
@@ -220,7 +235,8 @@ def test_a_study_s_run_is_a_classifier_too(toy_study):
         pass
     folder = study_folders(study)[0]
     table = folder.predictions().filter(
-        folder.predictions()["baseline"].is_null() & (folder.predictions()["language"] == "swh_Latn")
+        folder.predictions()["baseline"].is_null()
+        & (folder.predictions()["language"] == "swh_Latn")
     )
     import polars as pl
 

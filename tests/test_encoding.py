@@ -73,4 +73,4 @@ def test_a_row_over_the_budget_is_a_batch_of_its_own():
 def test_an_epoch_holds_every_row_once():
     batches = list(epoch_batches(10, 4, np.random.default_rng(0)))
     assert [len(b) for b in batches] == [4, 4, 2]
-    assert sorted(sum(batches, [])) == list(range(10))
+    assert sorted(row for batch in batches for row in batch) == list(range(10))

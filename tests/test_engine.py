@@ -103,7 +103,9 @@ def test_direct_equals_transformers_one_sentence_at_a_time(kind):
             (torch.arange(t + p)[:, None] < t) & (torch.arange(t + p)[None] >= t), -1e30
         )
         out = model(
-            inputs_embeds=torch.cat([model.get_input_embeddings()(ids), prompts.vectors[0][None]], 1),
+            inputs_embeds=torch.cat(
+                [model.get_input_embeddings()(ids), prompts.vectors[0][None]], 1
+            ),
             attention_mask=see[None, None],
             position_ids=torch.arange(t + p)[None] + offset,
         ).last_hidden_state[0]

@@ -1,6 +1,7 @@
 """Draws are seeded, per class, nested in k, and keep their distance where asked."""
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -71,7 +72,7 @@ def test_an_article_gap_keeps_items_apart(gap, seed):
     sampling = Sampling(3, seed, article_gap=gap, test_positions=test)
     draw = draw_examples(pool(40, step=1), pool(40, step=1), LABELS, sampling)
     places = sorted([int(e.id) for e in (*draw.train, *draw.dev)] + list(test))
-    assert min(b - a for a, b in zip(places, places[1:], strict=False)) >= gap
+    assert min(b - a for a, b in pairwise(places)) >= gap
     assert f"at least {gap} apart" in draw.note
 
 

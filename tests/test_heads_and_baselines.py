@@ -38,7 +38,7 @@ def test_a_fitted_head_on_frozen_vectors_is_the_closed_form(weight):
     scores = closed_form(DESCRIBED, TRAIN, LABELS, weight, TEST)
     np.testing.assert_allclose(fitted.scores(states(TEST)).numpy(), scores, atol=1e-5)
     units = TRAIN / np.linalg.norm(TRAIN, axis=1, keepdims=True)
-    means = np.stack([units[LABELS == c].mean(0) for c in range(3)])
+    means = np.stack([units[c == LABELS].mean(0) for c in range(3)])
     named = DESCRIBED / np.linalg.norm(DESCRIBED, axis=1, keepdims=True)
     np.testing.assert_allclose(scores, cosine_similarity(TEST, named + weight * means), atol=1e-5)
 
@@ -95,5 +95,7 @@ def test_characters_tell_classes_apart():
 def test_metrics_are_scikit_learns():
     truth, predicted = RNG.integers(0, 4, 50).tolist(), RNG.integers(0, 4, 50).tolist()
     truth, predicted = list(map(str, truth)), list(map(str, predicted))
-    assert accuracy(truth, predicted) == np.mean([a == b for a, b in zip(truth, predicted, strict=True)])
+    assert accuracy(truth, predicted) == np.mean(
+        [a == b for a, b in zip(truth, predicted, strict=True)]
+    )
     assert macro_f1(truth, predicted) == f1_score(truth, predicted, average="macro")

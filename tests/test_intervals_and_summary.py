@@ -97,7 +97,9 @@ def test_a_summary_pairs_each_run_with_its_own_baseline():
 
 
 def test_a_better_baseline_is_said_loudly():
-    table = answers({("r", None, "eng_Latn"): [1, 0] * 50, ("r", "zero_shot", "eng_Latn"): [1, 1] * 50})
+    table = answers(
+        {("r", None, "eng_Latn"): [1, 0] * 50, ("r", "zero_shot", "eng_Latn"): [1, 1] * 50}
+    )
     summary = summarise(table, parallel=True)
     assert "THE BASELINE IS BETTER" in headline(summary)
     sentences = diagnose(table, summary, {"r": 0.5}, ["a", "b"])

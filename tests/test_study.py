@@ -73,6 +73,12 @@ def test_labels_languages_and_texts_stay_together(toy_study):
 def test_predictions_do_not_depend_on_batches_or_engine(toy_study, tmp_path):
     base = run(toy_study)[0].predictions()
     own = base["baseline"].is_null().to_numpy()
+    closed = (
+        base["baseline"]
+        .is_in(["zero_shot", "closed_form", "tfidf_svm"])
+        .fill_null(value=False)
+        .to_numpy()
+    )
     for number, engine in enumerate(
         [{"tokens_per_batch": 64}, {"tokens_per_batch": 100_000}, {"kind": "direct"},
          {"cache_budget_bytes": 0}]
@@ -80,7 +86,7 @@ def test_predictions_do_not_depend_on_batches_or_engine(toy_study, tmp_path):
         other = run(toy_study, engine=engine, output=str(tmp_path / str(number)))[0].predictions()
         a, b = (np.array(t["scores"].to_list()) for t in (base, other))
         np.testing.assert_allclose(a[own], b[own], atol=5e-3)
-        np.testing.assert_allclose(a[~own], b[~own], atol=2e-2)
+        np.testing.assert_allclose(a[closed], b[closed], atol=1e-4)
 
 
 def test_the_same_command_twice_gives_the_same_predictions(toy_study, tmp_path):
@@ -113,7 +119,9 @@ def test_full_attention_runs_on_the_direct_engine(toy_study):
     assert "words see the soft prompt" in record["engine_reason"]
 
 
-@pytest.mark.parametrize("initial", ["uniform", "normal", "descriptions", {"kind": "text", "text": "sea"}])
+@pytest.mark.parametrize(
+    "initial", ["uniform", "normal", "descriptions", {"kind": "text", "text": "sea"}]
+)
 def test_every_initial_value_trains(toy_study, initial):
     folder = run(toy_study, parts={"task": {"initial": initial}}, grid={})[0]
     assert folder.is_complete()
@@ -154,12 +162,16 @@ def test_settings_are_told_apart_in_a_report(toy_study):
 
 
 def test_a_prompt_longer_than_the_positions_says_what_to_set(toy_study):
-    with pytest.raises(ConfigError, match=r"need 154 positions; .* has 98. Set the prompt's length to 34"):
+    with pytest.raises(
+        ConfigError, match=r"need 154 positions; .* has 98. Set the prompt's length to 34"
+    ):
         run(toy_study, layout="{text}{task:90}")
 
 
 def test_a_prompt_too_short_for_its_labels_says_what_to_set(toy_study):
-    with pytest.raises(ConfigError, match="length 2 cannot hold 3 label descriptions. Set its length to 3"):
+    with pytest.raises(
+        ConfigError, match="length 2 cannot hold 3 label descriptions. Set its length to 3"
+    ):
         run(toy_study, layout="{text}{task:2}", parts={"task": {"initial": "descriptions"}})
 
 
@@ -194,7 +206,9 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
     path = tmp_path / "toy.yaml"
     study = tmp_path / "study.yaml"
     assert path.exists()
-    study.write_text(yaml.safe_dump(toy_study | {"grid": {"backbone.max_tokens": [64, 60], "seed": [0]}}))
+    study.write_text(
+        yaml.safe_dump(toy_study | {"grid": {"backbone.max_tokens": [64, 60], "seed": [0]}})
+    )
     program = (
         "import sys\n"
         "from polyprompt.cli import main, studies\n"
@@ -212,7 +226,11 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
     )
     environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     broken = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
     assert broken.returncode == 130, broken.stderr
     assert "the same command goes on from there" in broken.stderr

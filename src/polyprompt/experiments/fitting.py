@@ -1,32 +1,31 @@
 """Fits a classifier to somebody's own examples and estimates by cross-validation how good it is."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.readers import TaskData
 from polyprompt.errors import DataError
 from polyprompt.experiments.assemble import Group, build_group
-from polyprompt.experiments.comparison import baseline_scores
+from polyprompt.experiments.comparison import Scores, baseline_scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
 from polyprompt.experiments.recording import run_record
-from polyprompt.experiments.run import Clock, train_group, write_parts
+from polyprompt.experiments.run import Clock, read_all, train_group, write_parts
 from polyprompt.experiments.store import RunFolder, check_writable
 from polyprompt.fingerprint import fingerprint
 from polyprompt.models.backbone import Backbone
-from polyprompt.prediction.predict import answer, collect
 from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Draw, Example
 from polyprompt.scoring.score import score_predictions
 from polyprompt.seeds import generator
 from polyprompt.tasks.card import Columns, TaskCard
 from polyprompt.training.loop import fitted_head
-from polyprompt.training.member import prompts_of
 
 FOLDS = 4
 MOST_VALIDATED = 1000
@@ -138,7 +137,7 @@ def _validate(
     examples: Sequence[Example],
     fold_of: NDArray[np.int64] | None,
     name: str,
-) -> Iterator[Event]:
+) -> Generator[Event, None, pl.DataFrame]:
     """Let every fold's run, and its baselines, answer what it has not seen; returns the table."""
     chosen = np.arange(len(examples))
     if len(chosen) > MOST_VALIDATED:
@@ -146,25 +145,24 @@ def _validate(
         chosen = np.sort(rng.choice(len(examples), MOST_VALIDATED, replace=False))
     if fold_of is None:
         chosen = chosen[:0]
-    unseen = [examples[i] for i in chosen]
+    unseen = [examples[i] for i in chosen.tolist()]
     inputs = group.encoder.encode(unseen)
     heads = [fitted_head(group.engine, member) for member in group.members]
-    answers = answer(
-        group.engine, prompts_of(group.members), heads, inputs, bare=True, tokens_per_batch=4096
-    )
-    scores, bare = np.zeros((len(heads), 0, len(plan.card.labels)), np.float32), None
-    for done, filled, vectors in collect(answers, len(inputs)):
-        yield Event("read", done, len(inputs))
-        scores, bare = filled, vectors
-    joined: dict[str | None, NDArray[np.float32]] = {None: np.zeros_like(scores[0])}
+    collected = yield from read_all(plan, group, heads, inputs)
+    joined: Scores = {None: np.zeros_like(collected.scores[0])}
     for index, run in enumerate(plan.runs[1:], start=1):
-        assert fold_of is not None
-        rows = np.flatnonzero(fold_of[chosen] == index - 1)
-        if not len(rows) or bare is None:
+        rows = np.flatnonzero(_at(fold_of, chosen) == index - 1)
+        if not len(rows):
             continue
-        of_fold = {None: scores[index][rows]} | baseline_scores(
-            plan, run, group, [unseen[i] for i in rows], bare[rows]
+        of_fold: Scores = {None: collected.scores[index][rows]}
+        of_fold |= baseline_scores(
+            plan, run, group, [unseen[i] for i in rows.tolist()], collected.bare[rows]
         )
         for baseline, values in of_fold.items():
-            joined.setdefault(baseline, np.zeros_like(scores[0]))[rows] = values
+            joined.setdefault(baseline, np.zeros_like(collected.scores[0]))[rows] = values
     return prediction_table(name, plan.card.name, plan.card.labels, unseen, inputs, joined)
+
+
+def _at(fold_of: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the folds of some rows; none where nothing is left out."""
+    return np.zeros(0, dtype=np.int64) if fold_of is None else fold_of[rows]

@@ -1,20 +1,21 @@
 """One group of runs from examples to scores: the way through the whole package."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
+from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
 from polyprompt.experiments.assemble import Group, build_group
-from polyprompt.experiments.comparison import baseline_scores
+from polyprompt.experiments.comparison import Scores, baseline_scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.store import RunFolder
+from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
-from polyprompt.prediction.predict import answer, collect
+from polyprompt.prediction.predict import Collected, answer
 from polyprompt.prediction.record import prediction_table
 from polyprompt.records import StepRecord
 from polyprompt.scoring.score import score_predictions
@@ -60,13 +61,13 @@ def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder])
     clock.enter("read")
     examples = plan.data.splits["test"]
     inputs = group.encoder.encode(examples)
-    scores, bare = yield from _read(plan, group, heads, inputs)
+    collected = yield from read_all(plan, group, heads, inputs)
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
         clock.enter("baselines")
         yield Event("baselines", index, len(folders))
-        answers = {None: scores[index]}
-        if bare is not None:
-            answers |= baseline_scores(plan, run, group, examples, bare)
+        answers: Scores = {None: collected.scores[index]}
+        if run.settings.baselines:
+            answers |= baseline_scores(plan, run, group, examples, collected.bare)
         table = prediction_table(
             folder.name, plan.card.name, plan.card.labels, examples, inputs, answers
         )
@@ -77,7 +78,7 @@ def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder])
     yield Event("write", len(folders), len(folders))
 
 
-def train_group(group: Group) -> Iterator[Event]:
+def train_group(group: Group) -> Generator[Event, None, list[list[StepRecord]]]:
     """Train the group; returns the step records of each run."""
     total = max((member.steps for member in group.members), default=0)
     steps: list[list[StepRecord]] = [[] for _ in group.members]
@@ -90,27 +91,23 @@ def train_group(group: Group) -> Iterator[Event]:
     return steps
 
 
-def _read(
-    plan: GroupPlan, group: Group, heads: Sequence, inputs: Sequence[Encoded]
-) -> Iterator[Event]:
-    """Answer all test inputs; returns scores R × N × C and unprompted vectors N × D."""
+def read_all(
+    plan: GroupPlan, group: Group, heads: Sequence[Head], inputs: Sequence[Encoded]
+) -> Generator[Event, None, Collected]:
+    """Answer all inputs with every run; returns them collected."""
     wanted = any(run.settings.baselines for run in plan.runs)
-    answers = answer(
-        group.engine,
-        prompts_of(group.members),
-        heads,
-        inputs,
-        bare=wanted,
-        tokens_per_batch=plan.engine.tokens_per_batch,
-    )
-    result = (np.zeros((len(heads), 0, len(plan.card.labels)), dtype=np.float32), None)
-    for done, scores, bare in collect(answers, len(inputs)):
-        yield Event("read", done, len(inputs))
-        result = (scores, bare)
-    return result
+    width = group.engine.backbone.facts.width if wanted else 0
+    collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
+    budget = plan.engine.tokens_per_batch
+    for batch in answer(
+        group.engine, prompts_of(group.members), heads, inputs, bare=wanted, tokens_per_batch=budget
+    ):
+        collected.add(batch)
+        yield Event("read", collected.done, len(inputs))
+    return collected
 
 
-def write_parts(folder: RunFolder, group: Group, index: int, head: Mapping[str, object]) -> None:
+def write_parts(folder: RunFolder, group: Group, index: int, head: Mapping[str, Tensor]) -> None:
     """Save a run's trained parts and what its head needs to answer."""
     for slot, part in group.members[index].parts.items():
         folder.write_tensors(slot, part.state_dict())

@@ -20,7 +20,7 @@ class States:
     mean: Float[Tensor, "*N D"]
     last: Float[Tensor, "*N D"]
 
-    def rows(self, index: slice) -> "States":
+    def rows(self, index: slice | int) -> "States":
         """Select inputs."""
         return States(self.mean[index], self.last[index])
 

@@ -21,15 +21,24 @@ class _FrozenLayer(DynamicLayer):
         self.keys, self.values = keys, values
         self.dtype, self.device = keys.dtype, keys.device
         self.is_initialized = True
+        self._frozen = keys, values
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_options: Any
     ) -> tuple[Tensor, Tensor]:
         """Join without storing, so that a frozen value serves any number of passes."""
         return (
-            torch.cat([self.keys, key_states], dim=-2),
-            torch.cat([self.values, value_states], dim=-2),
+            torch.cat([self._frozen[0], key_states], dim=-2),
+            torch.cat([self._frozen[1], value_states], dim=-2),
         )
+
+
+def _kept(layer: object) -> tuple[Tensor, Tensor]:
+    """Take the keys and values that a forward pass left in a cache layer."""
+    assert isinstance(layer, DynamicLayer)
+    assert layer.keys is not None
+    assert layer.values is not None
+    return layer.keys, layer.values
 
 
 class EmbeddingBackbone(Backbone):
@@ -74,8 +83,7 @@ class EmbeddingBackbone(Backbone):
         """Compute keys, values and states of the text, which attends to text alone."""
         cache = DynamicCache()
         hidden = self._run(x, positions, mask[:, None, :].expand(-1, x.shape[1], -1), cache)
-        layers = tuple((layer.keys, layer.values) for layer in cache.layers)
-        return Frozen(layers, hidden, mask)  # type: ignore[arg-type]
+        return Frozen(tuple(_kept(layer) for layer in cache.layers), hidden, mask)
 
     def extend(
         self,

@@ -1,6 +1,7 @@
 """Tiny random backbones for tests and dry runs: every family's structure, none of its knowledge."""
 
 import string
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
@@ -18,7 +19,7 @@ from polyprompt.capabilities import Attention, BackboneSettings
 from polyprompt.models.embedding import EmbeddingBackbone
 from polyprompt.models.load import wrap_embedding
 
-_SIZES = {
+_SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,

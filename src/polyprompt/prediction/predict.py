@@ -71,22 +71,24 @@ def _run(states: States, run: int, inputs: int) -> States:
     return states.rows(slice(run * inputs, (run + 1) * inputs))
 
 
-def collect(
-    answers: Iterator[Answers], n: int
-) -> Iterator[tuple[int, NDArray[np.float32] | None, NDArray[np.float32] | None]]:
-    """Put answers back into the order of the inputs.
+class Collected:
+    """Answers put back into the order of the inputs.
 
-    Yields:
-        (inputs answered so far, scores, bare vectors); the arrays are filled in the last item
-        only: R × n × C and n × D.
+    Attributes:
+        scores: R × N × C, filled batch by batch.
+        bare: N × D; empty (N × 0) where unprompted vectors are not asked for.
+        done: Inputs answered so far.
     """
-    scores, bare, done = None, None, 0
-    for batch in answers:
-        if scores is None:
-            scores = np.zeros((len(batch.scores), n, batch.scores.shape[2]), dtype=np.float32)
-            bare = None if batch.bare is None else np.zeros((n, batch.bare.shape[1]), np.float32)
-        scores[:, batch.rows] = batch.scores
-        if bare is not None and batch.bare is not None:
-            bare[batch.rows] = batch.bare
-        done += len(batch.rows)
-        yield done, scores, bare
+
+    def __init__(self, runs: int, inputs: int, labels: int, width: int) -> None:
+        """Make room for ``runs`` × ``inputs`` × ``labels`` scores and vectors of ``width``."""
+        self.scores = np.zeros((runs, inputs, labels), dtype=np.float32)
+        self.bare = np.zeros((inputs, width), dtype=np.float32)
+        self.done = 0
+
+    def add(self, batch: Answers) -> None:
+        """Put a batch's answers where they belong."""
+        self.scores[:, batch.rows] = batch.scores
+        if batch.bare is not None:
+            self.bare[batch.rows] = batch.bare
+        self.done += len(batch.rows)

@@ -14,7 +14,7 @@ def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> float:
     """Compute the unweighted mean of F1 over the classes that occur in truth or predictions."""
     from sklearn.metrics import f1_score
 
-    return float(f1_score(truth, predicted, average="macro", zero_division=0.0))
+    return float(f1_score(truth, predicted, average="macro"))
 
 
 METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], float]] = {

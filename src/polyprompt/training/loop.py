@@ -41,20 +41,39 @@ def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
         yield _with_dev(engine, members[run], best[run], StepRecord(run, 0, 0.0))
     for step in range(max((member.steps for member in members), default=0)):
         rows = {run: next(streams[run]) for run in _active(members, step)}
-        losses = group_losses(engine, members, rows)
-        optimiser.zero_grad(set_to_none=True)
-        torch.stack(list(losses.values())).sum().backward()
-        norms = {run: clip(members[run]) for run in rows}
-        rates = set_rates(optimiser, members, step)
-        optimiser.step()
-        for run, loss in losses.items():
-            epoch = (step + 1) / members[run].steps_per_epoch
-            record = StepRecord(run, step + 1, epoch, loss.item(), rates[run], norms[run])
-            if epoch == int(epoch) or step + 1 == members[run].steps:
-                record = _with_dev(engine, members[run], best[run], record)
-            yield record
+        for record in _take_step(engine, members, optimiser, rows, step):
+            member = members[record.run]
+            at_end = record.epoch == int(record.epoch) or record.step == member.steps
+            yield _with_dev(engine, member, best[record.run], record) if at_end else record
     for state in best:
         state.restore()
+
+
+def _take_step(
+    engine: Engine,
+    members: Sequence[Member],
+    optimiser: torch.optim.Optimizer,
+    rows: dict[int, list[int]],
+    step: int,
+) -> list[StepRecord]:
+    """Move every active run by one step; returns their records."""
+    losses = group_losses(engine, members, rows)
+    optimiser.zero_grad(set_to_none=True)
+    torch.stack(list(losses.values())).sum().backward()
+    norms = {run: clip(members[run]) for run in rows}
+    rates = set_rates(optimiser, members, step)
+    optimiser.step()
+    return [
+        StepRecord(
+            run=run,
+            step=step + 1,
+            epoch=(step + 1) / members[run].steps_per_epoch,
+            loss=loss.item(),
+            learning_rate=rates[run],
+            gradient_norm=norms[run],
+        )
+        for run, loss in losses.items()
+    ]
 
 
 def _active(members: Sequence[Member], step: int) -> list[int]:

