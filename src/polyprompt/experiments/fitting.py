@@ -12,7 +12,7 @@ from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.readers import TaskData
 from polyprompt.errors import DataError
 from polyprompt.experiments.assemble import Group, build_group
-from polyprompt.experiments.comparison import Scores, baseline_scores
+from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
 from polyprompt.experiments.recording import run_record
@@ -155,9 +155,8 @@ def _validate(
         if not len(rows):
             continue
         of_fold: Scores = {None: collected.scores[index][rows]}
-        of_fold |= baseline_scores(
-            plan, run, group, [unseen[i] for i in rows.tolist()], collected.bare[rows]
-        )
+        held_out = [unseen[i] for i in rows.tolist()]
+        of_fold |= Baselines(plan, group, held_out, collected.bare[rows]).of(run)
         for baseline, values in of_fold.items():
             joined.setdefault(baseline, np.zeros_like(collected.scores[0]))[rows] = values
     return prediction_table(name, plan.card.name, plan.card.labels, unseen, inputs, joined)

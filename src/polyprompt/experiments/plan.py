@@ -71,17 +71,32 @@ def plan_study(study: Study) -> list[GroupPlan]:
     Raises:
         PolypromptError: Anything is wrong; faults of several runs are reported together.
     """
-    plans, faults = [], []
+    plans: list[RunPlan] = []
+    faults: list[PolypromptError] = []
     for settings in study.runs:
         try:
             plans.append(_plan_run(settings))
         except PolypromptError as error:
             faults.append(error)
+    faults += _repeated(plans)
     if faults:
         messages = list(dict.fromkeys(str(fault) for fault in faults))
         kind = type(faults[0]) if len({type(f) for f in faults}) == 1 else ConfigError
         raise kind(messages[0] if len(messages) == 1 else all_faults(study.settings.name, messages))
     return list(_groups(plans, study.settings.engine))
+
+
+def _repeated(plans: Sequence[RunPlan]) -> list[PolypromptError]:
+    """Find points of the grid that give one and the same run."""
+    names = [plan.name for plan in plans]
+    return [
+        ConfigError(
+            f"grid: points {names.index(name) + 1} and {index + 1} are the same run. Take one out, "
+            "or let them differ, e.g. in seed."
+        )
+        for index, name in enumerate(names)
+        if name in names[:index]
+    ]
 
 
 def plan_with_data(settings: RunSettings, card: TaskCard, draw: Draw, origin: str) -> RunPlan:

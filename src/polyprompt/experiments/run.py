@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
 from polyprompt.experiments.assemble import Group, build_group
-from polyprompt.experiments.comparison import Scores, baseline_scores
+from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.recording import run_record
@@ -58,22 +58,24 @@ def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder])
     clock.enter("train")
     steps = yield from train_group(group)
     heads = [fitted_head(group.engine, member) for member in group.members]
+    for index, folder in enumerate(folders):
+        folder.write_steps(steps[index])
+        write_parts(folder, group, index, heads[index].tensors())
     clock.enter("read")
     examples = plan.data.splits["test"]
     inputs = group.encoder.encode(examples)
     collected = yield from read_all(plan, group, heads, inputs)
+    baselines = Baselines(plan, group, examples, collected.bare)
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
         clock.enter("baselines")
         yield Event("baselines", index, len(folders))
         answers: Scores = {None: collected.scores[index]}
         if run.settings.baselines:
-            answers |= baseline_scores(plan, run, group, examples, collected.bare)
+            answers |= baselines.of(run)
         table = prediction_table(
             folder.name, plan.card.name, plan.card.labels, examples, inputs, answers
         )
         clock.enter("write")
-        write_parts(folder, group, index, heads[index].tensors())
-        folder.write_steps(steps[index])
         folder.finish(table, score_predictions(table), run_record(plan, run, group, clock.seconds))
     yield Event("write", len(folders), len(folders))
 
