@@ -104,7 +104,7 @@ def test_a_better_baseline_is_said_loudly():
     assert "THE BASELINE IS BETTER" in headline(summary)
     sentences = diagnose(table, summary, {"r": 0.5}, ["a", "b"])
     assert any("below zero-shot (50.0 against 100.0" in s for s in sentences)
-    assert any("baseline zero_shot is better by 50.0 points" in s for s in sentences)
+    assert any("baseline zero-shot is better by 50.0 points" in s for s in sentences)
 
 
 def test_what_looks_wrong_is_said_in_words():

@@ -97,7 +97,7 @@ class SimilaritySettings(Settings):
     """Class scores are cosines to class vectors, divided by ``temperature``."""
 
     kind: Literal["similarity"] = "similarity"
-    temperature: float = Field(default=0.05, gt=0)
+    temperature: float = Field(default=0.01, gt=0)
     prototypes: PrototypeSettings = PrototypeSettings()
 
 
@@ -126,7 +126,7 @@ def _name_only(value: Any) -> Any:
 class TrainingSettings(Settings):
     """How the parts are trained (AdamW; rates are per step, shares are of all steps)."""
 
-    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=0.03, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)

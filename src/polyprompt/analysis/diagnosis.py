@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from polyprompt.analysis.summary import Summary, correct_answers
+from polyprompt.analysis.summary import BASELINE_TITLES, Summary, correct_answers
 from polyprompt.languages.catalogue import language_name
 
 ONE_CLASS_SHARE = 0.8
@@ -95,8 +95,8 @@ def _better_baseline(summary: Summary) -> list[str]:
         name: difference for name, difference in summary.differences.items() if difference.mean < 0
     }
     return [
-        f"The baseline {name} is better by {-100 * d.mean:.1f} points (95 % interval "
-        f"{-100 * d.high:.1f} to {-100 * d.low:.1f})."
+        f"The baseline {BASELINE_TITLES.get(name, name)} is better by {-100 * d.mean:.1f} points "
+        f"(95 % interval {-100 * d.high:.1f} to {-100 * d.low:.1f})."
         for name, d in sorted(better.items(), key=lambda item: item[1].mean)
     ]
 

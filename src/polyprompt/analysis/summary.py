@@ -12,6 +12,16 @@ from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mea
 
 Values = dict[str, NDArray[np.float64]]
 
+BASELINE_TITLES = {
+    "majority": "majority",
+    "tfidf_svm": "TF-IDF + SVM",
+    "zero_shot": "zero-shot",
+    "logistic_regression": "logistic",
+    "logistic_regression_descriptions": "logistic + descr.",
+    "closed_form": "closed form",
+}
+"""How tables name the baselines."""
+
 
 @dataclass(frozen=True)
 class LanguageRow:

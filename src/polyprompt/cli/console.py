@@ -96,10 +96,9 @@ def print_table(console: Console, table: Table) -> None:
     rich = RichTable(
         title=table.title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", padding=(0, 1)
     )
-    for index, column in enumerate(table.columns):
-        right = index >= table.text_columns and column != "what it is"
+    for column, letter in zip(table.columns, table.alignment, strict=True):
         head = HEADS.get(column, column)
-        rich.add_column(head, justify="right" if right else "left", overflow="fold")
+        rich.add_column(head, justify="right" if letter == "r" else "left", overflow="fold")
     for row in table.rows:
         rich.add_row(*(escape(cell) for cell in row))
     console.print(rich)

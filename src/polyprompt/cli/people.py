@@ -53,7 +53,8 @@ def fit(
 
 def fit_summary(run: "RunFolder") -> list[str]:
     """Say what a fit did and how sure one can be of it."""
-    from polyprompt.report.score_tables import BASELINE_TITLES, percent
+    from polyprompt.analysis.summary import BASELINE_TITLES
+    from polyprompt.report.score_tables import percent
     from polyprompt.scoring.intervals import proportion_interval
 
     record, scores = run.record(), run.scores()

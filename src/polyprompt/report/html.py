@@ -8,13 +8,14 @@ from polyprompt.report.score_tables import Table
 
 _STYLE = """
 :root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem; padding: 0 1rem; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 84rem; padding: 0 1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: 1rem 0 2rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; font-weight: 600; padding-bottom: .5rem; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: right; }
 th, td { white-space: nowrap; }
-th.text, td.text { text-align: left; }
+th.words, td.words { text-align: left; }
+th.sentence, td.sentence { text-align: left; white-space: normal; min-width: 16rem; }
 thead th { position: sticky; top: 0; background: Canvas; }
 .warning { border-left: .3rem solid #b45309; padding-left: .8rem; }
 """
@@ -81,5 +82,6 @@ def _table(table: Table) -> str:
 
 
 def _class(column: int, table: Table) -> str:
-    """Mark a column of words."""
-    return ' class="text"' if column < table.text_columns else ""
+    """Mark a column of words or sentences."""
+    names = {"l": ' class="words"', "p": ' class="sentence"'}
+    return names.get(table.alignment[column], "")

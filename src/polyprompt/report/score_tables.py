@@ -4,17 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polyprompt.analysis.summary import GroupRow, LanguageRow, Summary
+from polyprompt.analysis.summary import BASELINE_TITLES, GroupRow, LanguageRow, Summary
 from polyprompt.scoring.intervals import Interval
 
-BASELINE_TITLES = {
-    "majority": "majority",
-    "tfidf_svm": "TF-IDF + SVM",
-    "zero_shot": "zero-shot",
-    "logistic_regression": "logistic",
-    "logistic_regression_descriptions": "logistic + descr.",
-    "closed_form": "closed form",
-}
 BASELINE_NOTES = {
     "majority": "always the most frequent class of the source language's training split (ties: the "
     "first label)",
@@ -32,15 +24,15 @@ class Table:
 
     Attributes:
         title: What it shows.
-        columns: Heads; the first ``text_columns`` are words, the rest numbers.
+        columns: Heads.
         rows: Cells.
-        text_columns: Number of columns of words.
+        alignment: A letter per column: ``l`` words, ``r`` numbers, ``p`` sentences that may wrap.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    text_columns: int
+    alignment: str
 
 
 def percent(value: float) -> str:
@@ -71,7 +63,7 @@ def language_table(summary: Summary) -> Table:
         "Accuracy per language (%)",
         ("language", "code", "prompt", "95 % interval", "n", *titles.values()),
         tuple(_language_cells(row, list(titles)) for row in rows),
-        text_columns=2,
+        "ll" + "r" * (3 + len(titles)),
     )
 
 
@@ -83,7 +75,7 @@ def script_table(summary: Summary) -> Table:
         "Mean over languages, by script (%)",
         ("script", "languages", "prompt", "95 % interval", *titles.values()),
         tuple(_group_cells(row, list(titles)) for row in rows),
-        text_columns=1,
+        "l" + "r" * (3 + len(titles)),
     )
 
 
@@ -103,7 +95,7 @@ def difference_table(summary: Summary) -> Table:
         "Prompt minus baseline, mean over languages, paired (points)",
         ("baseline", "its accuracy", "difference [95 % interval]", "what it is"),
         cells,
-        text_columns=1,
+        "lrrp",
     )
 
 
@@ -180,7 +172,7 @@ def _group_cells(row: GroupRow, baselines: Sequence[str]) -> tuple[str, ...]:
 
 def markdown(table: Table) -> str:
     """Write a table as Markdown."""
-    marks = [":--" if i < table.text_columns else "--:" for i in range(len(table.columns))]
+    marks = ["--:" if letter == "r" else ":--" for letter in table.alignment]
     lines = [table.columns, marks, *table.rows]
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
