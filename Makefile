@@ -21,7 +21,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 
 types: $(VENV)/.ready-dev
-	$(BIN)/basedpyright --venvpath $(dir $(abspath $(VENV))) --pythonpath $(BIN)/python
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
 layers: $(VENV)/.ready-dev
 	$(BIN)/lint-imports --no-logo

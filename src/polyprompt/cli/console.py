@@ -1,8 +1,12 @@
 """Shows progress and tables in the terminal; plain lines where there is none."""
 
+import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -28,6 +32,14 @@ _STAGES = {
     "baselines": "baselines",
     "write": "writing",
 }
+
+
+def program_name() -> str:
+    """Give the command that runs this program from here: its name, or its path if not on PATH."""
+    if shutil.which("polyprompt"):
+        return "polyprompt"
+    path = Path(sys.argv[0])
+    return os.path.relpath(path) if path.name == "polyprompt" else "python -m polyprompt.cli.main"
 
 
 def make_console(*, stderr: bool = False) -> Console:

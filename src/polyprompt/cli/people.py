@@ -54,6 +54,7 @@ def fit(
 def fit_summary(run: "RunFolder") -> list[str]:
     """Say what a fit did and how sure one can be of it."""
     from polyprompt.analysis.summary import BASELINE_TITLES
+    from polyprompt.cli.console import program_name
     from polyprompt.report.score_tables import percent
     from polyprompt.scoring.intervals import proportion_interval
 
@@ -93,7 +94,7 @@ def fit_summary(run: "RunFolder") -> list[str]:
         )
     lines += [
         f"Run folder: {run.path}",
-        f"Next: polyprompt predict {run.path} FILE   (CSV, TSV, JSON lines, plain lines, or - )",
+        f"Next: {program_name()} predict {run.path} FILE   (CSV, TSV, JSON lines, lines or -)",
     ]
     return lines
 

@@ -21,7 +21,7 @@ STUDY_COMMAND_SETTINGS = {"name": "run"}
 
 def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> None:  # noqa: FBT002
     """Run a study and print its table; what is already complete is not run again."""
-    from polyprompt.cli.console import ProgressView, make_console
+    from polyprompt.cli.console import ProgressView, make_console, program_name
     from polyprompt.experiments.config import load_study
     from polyprompt.experiments.results import gather, write_reports
     from polyprompt.experiments.study import run_study, study_folders
@@ -39,10 +39,11 @@ def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> 
     for name, path in paths.items():
         console.print(f"  {name:<8} {path}", markup=False)
     console.print("Next:")
+    name = program_name()
     console.print(
-        f"  echo 'Der Fluss fließt ins Meer.' | polyprompt predict {checked.folder} -", markup=False
+        f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {checked.folder} -", markup=False
     )
-    console.print("  polyprompt fit YOUR.csv --text-column text --label-column label", markup=False)
+    console.print(f"  {name} fit YOUR.csv --text-column text --label-column label", markup=False)
 
 
 def check(study: StudyPath, overrides: Overrides = None) -> None:

@@ -113,7 +113,7 @@ def headline(summary: Summary) -> str:
     difference = summary.differences[best]
     title = BASELINE_TITLES.get(best, best)
     if not difference.excludes_zero():
-        verdict = "the prompt cannot be told from it"
+        verdict = "the two cannot be told apart"
     elif difference.mean > 0:
         verdict = "the prompt is better"
     else:
