@@ -60,6 +60,14 @@ def test_overrides_reach_nested_settings_and_short_forms():
     assert study.runs[0].shots == "all"
 
 
+def test_an_override_that_the_grid_would_hide_is_refused(toy_study, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(toy_study))
+    with pytest.raises(ConfigError, match=r"Write grid.seed=\[…\]"):
+        load_study(str(path), ["seed=5"])
+    assert len(load_study(str(path), ["grid.seed=[5]"]).runs) == 1
+
+
 @pytest.mark.parametrize("override", ["shots", "=3", "shots=[1"])
 def test_an_override_of_another_form_is_explained(override):
     with pytest.raises(ConfigError, match="override"):
@@ -93,9 +101,6 @@ def test_a_fingerprint_changes_with_what_changes_the_result_and_only_with_it(toy
     import polars as pl
 
     pl.read_parquet(test).head(20).write_parquet(test)
-    from polyprompt.experiments.plan import read_card_and_data
-
-    read_card_and_data.cache_clear()
     assert plan(toy_study)[0].runs[0].name != name
 
 

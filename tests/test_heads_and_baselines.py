@@ -59,7 +59,7 @@ def test_no_weight_of_examples_leaves_the_head_as_it_is():
 def test_logistic_regression_is_scikit_learns_at_one_c_of_the_grid(extra):
     from polyprompt.baselines.vectors import C_GRID, unit
 
-    scores = logistic_regression(TRAIN, LABELS, extra, TEST, 0)
+    scores = logistic_regression(TRAIN, LABELS, extra, TEST, 3, 0)
     rows, labels = unit(TRAIN), LABELS
     if extra is not None:
         rows, labels = np.concatenate([rows, unit(extra)]), np.concatenate([labels, [0, 1, 2]])
@@ -71,12 +71,12 @@ def test_logistic_regression_is_scikit_learns_at_one_c_of_the_grid(extra):
 
 
 def test_logistic_regression_with_one_example_per_class_still_answers():
-    scores = logistic_regression(TRAIN[:3], LABELS[:3], None, TEST, 0)
+    scores = logistic_regression(TRAIN[:3], LABELS[:3], None, TEST, 3, 0)
     assert scores.shape == (40, 3)
 
 
 def test_classes_never_seen_are_never_answered():
-    scores = logistic_regression(TRAIN[LABELS < 2], LABELS[LABELS < 2], DESCRIBED, TEST, 0)
+    scores = logistic_regression(TRAIN[LABELS < 2], LABELS[LABELS < 2], None, TEST, 3, 0)
     assert scores.shape == (40, 3)
     assert set(tfidf_svm(["aa", "bb"], np.array([0, 2]), 3, ["aa b"]).argmax(1)) <= {0, 2}
 

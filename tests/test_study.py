@@ -14,7 +14,6 @@ import yaml
 
 from polyprompt.errors import BackboneError, ConfigError, StoreError
 from polyprompt.experiments.config import build_study
-from polyprompt.experiments.plan import read_card_and_data
 from polyprompt.experiments.results import gather, write_reports
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.experiments.study import run_study, study_folders
@@ -27,7 +26,6 @@ BASELINES = {
 
 
 def run(value: dict, **changes) -> list[RunFolder]:
-    read_card_and_data.cache_clear()
     study = build_study(value | changes, "toy.yaml")
     for _ in run_study(study):
         pass
@@ -233,7 +231,7 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
         check=False,
     )
     assert broken.returncode == 130, broken.stderr
-    assert "the same command goes on from there" in broken.stderr
+    assert "goes on from there with the same command" in broken.stderr
     assert "Traceback" not in broken.stderr
     runs = Path(toy_study["output"]) / "toy"
     assert len(list(runs.glob("*/scores.parquet"))) == 1

@@ -151,14 +151,20 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-Languages = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+def _all_or_list(value: Any) -> Any:
+    """Let ``all`` stand for every language there is, and one language for a list of one."""
+    return None if value == "all" else _as_list(value)
+
+
+Languages = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
 class RunSettings(Settings):
     """One run: one backbone × task × parts × seed, every default written out.
 
     ``seed`` sets both ``draw_seed`` (which examples) and ``train_seed`` (initial value and order)
-    unless these are given. ``source_temperature`` None shares the examples equally among several
+    unless these are given. ``targets`` None (written ``all``) tests every language there is.
+    ``source_temperature`` None shares the examples equally among several
     source languages; T draws them in proportion to (rows of the language) ** (1 / T).
     ``article_gap`` g keeps drawn items at least g apart, in their ids' numbers, from one another
     and from every test item.
@@ -169,8 +175,8 @@ class RunSettings(Settings):
     data: str | None = None
     source: Languages = ("eng_Latn",)
     source_temperature: float | None = Field(default=None, gt=0)
-    targets: Literal["all"] | tuple[str, ...] = "all"
-    shots: int | Literal["all"] = 8
+    targets: Annotated[Languages | None, BeforeValidator(_all_or_list)] = None
+    shots: Annotated[int, Field(ge=1)] | Literal["all"] = 8
     article_gap: int | None = Field(default=None, ge=1)
     seed: int = 0
     draw_seed: int | None = None

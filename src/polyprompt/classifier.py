@@ -16,8 +16,8 @@ from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.engine.engine import Engine, Prompts, choose
 from polyprompt.errors import DataError, StoreError
 from polyprompt.experiments.assemble import build_encoder, build_engine
+from polyprompt.experiments.compatibility import attention_of
 from polyprompt.experiments.fitting import fit_examples, own_card
-from polyprompt.experiments.plan import attention_of
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.heads.similarity import SimilarityHead
 from polyprompt.models.backbone import Backbone

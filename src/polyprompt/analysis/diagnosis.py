@@ -64,16 +64,17 @@ def _below_zero_shot(predictions: pl.DataFrame) -> list[str]:
 
 
 def _one_class(predictions: pl.DataFrame) -> list[str]:
-    """Find languages in which nearly all answers are one class."""
+    """Find runs that give nearly all answers of a language as one class."""
     own = predictions.filter(pl.col("baseline").is_null())
-    counts = own.group_by("language", "prediction").len()
-    totals = own.group_by("language").agg(pl.len().alias("all"))
-    shares = counts.join(totals, on="language").with_columns(share=pl.col("len") / pl.col("all"))
-    rows = shares.filter(pl.col("share") > ONE_CLASS_SHARE).sort("share", descending=True)
+    counts = own.group_by("run", "language", "prediction").len()
+    totals = own.group_by("run", "language").agg(pl.len().alias("all"))
+    shares = counts.join(totals, on=["run", "language"])
+    shares = shares.with_columns(share=pl.col("len") / pl.col("all"))
+    rows = shares.filter(pl.col("share") > ONE_CLASS_SHARE)
     return [
-        f"{language_name(row['language'])}: {100 * row['share']:.0f} % of the answers are "
-        f"'{row['prediction']}'; the model hardly reads this language."
-        for row in rows.iter_rows(named=True)
+        f"Run {row['run']}, {language_name(row['language'])}: {100 * row['share']:.0f} % of the "
+        f"answers are '{row['prediction']}'; the scores of this language say little."
+        for row in rows.sort("share", "run", "language", descending=True).iter_rows(named=True)
     ]
 
 

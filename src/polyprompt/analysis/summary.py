@@ -7,8 +7,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from polyprompt.errors import StoreError
 from polyprompt.languages.catalogue import catalogue, language_name, script_of
-from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
+from polyprompt.scoring.intervals import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_mean_over_languages,
+    proportion_interval,
+)
 
 Values = dict[str, NDArray[np.float64]]
 
@@ -77,6 +83,7 @@ class Summary:
         overall: Over all languages.
         differences: Run minus baseline, paired by seed and item, over all languages.
         seeds: Number of runs.
+        shared_items: Whether an item was resampled in all languages together.
     """
 
     languages: tuple[LanguageRow, ...]
@@ -84,6 +91,7 @@ class Summary:
     overall: GroupRow
     differences: dict[str, Interval]
     seeds: int
+    shared_items: bool
 
     def best_baseline(self) -> str | None:
         """Name the baseline with the highest mean over all languages."""
@@ -127,9 +135,10 @@ def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
     """
     names = [name for name in predictions["baseline"].unique(maintain_order=True) if name]
     order = predictions["language"].unique(maintain_order=True).to_list()
+    _check_whole(predictions)
     own = correct_answers(predictions, None)
     others = {name: correct_answers(predictions, name) for name in names}
-    shared = parallel and len({values.shape[1] for values in own.values()}) == 1
+    shared = parallel and have_the_same_items(predictions)
     by_script: dict[str, list[str]] = {}
     for code in order:
         by_script.setdefault(script_of(code) or "?", []).append(code)
@@ -145,7 +154,26 @@ def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
             for name, values in others.items()
         },
         seeds=len(next(iter(own.values()))),
+        shared_items=shared,
     )
+
+
+def _check_whole(predictions: pl.DataFrame) -> None:
+    """Refuse runs that were tested on different items."""
+    sizes = predictions.filter(pl.col("baseline").is_null()).group_by("run", "language").len()
+    uneven = sizes.group_by("language").agg(pl.col("len").n_unique()).filter(pl.col("len") > 1)
+    if uneven.height:
+        language = uneven["language"][0]
+        raise StoreError(
+            f"The runs were tested on different items (language {language}): the data changed "
+            "between them. Delete the older runs' folders or use another output folder."
+        )
+
+
+def have_the_same_items(predictions: pl.DataFrame) -> bool:
+    """Say whether every language has the same item ids, so that items can be resampled together."""
+    ids = predictions.group_by("language").agg(pl.col("id").unique().sort())["id"]
+    return ids.n_unique() == 1
 
 
 def mean_difference(
@@ -165,10 +193,18 @@ def _language(code: str, own: Values, others: dict[str, Values]) -> LanguageRow:
         script=script_of(code),
         family=known.family if known else "",
         n=values.shape[1],
-        accuracy=bootstrap_mean(values),
+        accuracy=_interval(values),
         deviation=_deviation(values.mean(1)),
         baselines={name: float(other[code].mean()) for name, other in others.items()},
     )
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    """Bootstrap a language's accuracy; Wilson's interval where all answers are alike."""
+    if values.min() == values.max():
+        n = values.shape[1]
+        return proportion_interval(round(float(values[0].sum())), n)
+    return bootstrap_mean(values)
 
 
 def _group(

@@ -42,7 +42,12 @@ def closed_form(
 
 
 def logistic_regression(
-    train: Vectors, labels: NDArray[np.int64], extra: Vectors | None, test: Vectors, seed: int
+    train: Vectors,
+    labels: NDArray[np.int64],
+    extra: Vectors | None,
+    test: Vectors,
+    classes: int,
+    seed: int,
 ) -> Vectors:
     """Fit a logistic regression on unit vectors; C is chosen by cross-validated log-loss.
 
@@ -51,6 +56,7 @@ def logistic_regression(
         labels: Their classes, N.
         extra: One further row per class (label descriptions), in every fold's training set.
         test: Vectors to classify, M × D.
+        classes: C.
         seed: Of the folds.
 
     Returns:
@@ -59,7 +65,6 @@ def logistic_regression(
     rows, of_extra = unit(train), unit(extra) if extra is not None else None
     best = _choose_c(rows, labels, of_extra, seed)
     model = _fit(rows, labels, of_extra, best)
-    classes = int(max(labels.max(), len(extra) - 1 if extra is not None else 0)) + 1
     scores = np.full((len(test), classes), -1e9, dtype=np.float32)
     scores[:, model.classes_] = model.predict_log_proba(unit(test))
     return scores

@@ -49,7 +49,7 @@ def main() -> None:
             sys.exit(2)
         raise
     if code == INTERRUPTED:
-        _say("stopped. Runs that were complete are kept; the same command goes on from there.")
+        _say("stopped. What was complete is kept; a study goes on from there with the same command")
     sys.exit(code)
 
 

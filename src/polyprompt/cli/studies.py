@@ -16,7 +16,6 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change, e.g. shots=4."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-STUDY_COMMAND_SETTINGS = {"name": "run"}
 
 
 def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> None:  # noqa: FBT002

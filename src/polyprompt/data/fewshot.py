@@ -50,14 +50,17 @@ def draw_examples(
         ConfigError: An article gap is asked for and ids are no positions.
     """
     if sampling.shots == "all":
+        for label in labels:
+            if not any(example.label == label for example in train):
+                raise DataError(f"The train split has no example of the class '{label}'.")
         return Draw(tuple(train), tuple(dev), f"all {len(train)} training examples")
     languages = tuple(dict.fromkeys(e.language for e in train))
     taken = set(sampling.test_positions) if sampling.article_gap else set()
     drawn = _draw_split(train, labels, sampling.shots, sampling, "train", taken)
-    used = {(e.language, e.id) for e in drawn}
-    pool = dev or [e for e in train if (e.language, e.id) not in used]
+    used = {e.id for e in drawn}
+    pool = dev or [e for e in train if e.id not in used]
     held_out = _draw_split(pool, labels, dev_shots(sampling.shots), sampling, "dev", taken)
-    note = f"{sampling.shots} per class from {', '.join(languages)}, draw seed {sampling.seed}"
+    note = f"{sampling.shots} per class from {', '.join(languages)}"
     if sampling.article_gap:
         note += (
             f", items at least {sampling.article_gap} apart from one another and from test items"
@@ -74,6 +77,10 @@ def _draw_split(
     taken: set[int],
 ) -> list[Example]:
     """Draw ``shots`` per class in rounds over the classes, so that draws are nested in shots."""
+    if not pool:
+        raise DataError(
+            f"Nothing is left for the {split} split. Set shots to a smaller number, or shots=all."
+        )
     queues = {label: _queue(pool, label, sampling, split) for label in labels}
     drawn: list[Example] = []
     ids: set[str] = set()

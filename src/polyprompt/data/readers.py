@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 
 from polyprompt.errors import DataError, listing, nearest
-from polyprompt.languages.catalogue import check_languages
+from polyprompt.languages.catalogue import catalogue, check_languages
 from polyprompt.records import Example
 from polyprompt.tasks.card import Columns, HubSource, TaskCard
 
-SOURCE_SPLITS = ("train", "dev")
+LANGUAGE = "polyprompt_language"
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,15 @@ def read_task(
     if data is not None or card.shipped is not None:
         frames, origin = _local_frames(card, data)
     elif card.hub is not None:
-        frames, origin = _hub_frames(card.hub, source, targets or card.languages)
+        frames, origin = _hub_frames(
+            card.hub, source, targets or card.languages or tuple(catalogue())
+        )
     else:
         raise DataError(
             f"The task '{card.name}' comes with no data. Give the folder of its files: data=FOLDER"
         )
     wanted = {"train": source, "dev": source, "test": targets}
-    splits = {}
+    splits: dict[str, tuple[Example, ...]] = {"dev": ()}
     for split, frame in frames.items():
         path = f"{origin}/{split}"
         splits[split] = _examples(frame, card, wanted[split], split, path)
@@ -131,14 +133,11 @@ def _hub_frames(
     """Read a data set from the Hub (or a local folder laid out like one) with ``datasets``."""
     from datasets import load_dataset
 
-    if not targets:
-        raise DataError(
-            f"The data set {hub.path} is read language by language: name them with "
-            "targets=[eng_Latn, swh_Latn, …]"
-        )
     wanted = {"train": source, "dev": source, "test": targets}
     frames = {}
     for split, languages in wanted.items():
+        if split not in hub.splits:
+            continue
         parts = []
         for language in languages:
             try:
@@ -174,11 +173,14 @@ def _examples(
         if languages is not None:
             check_languages(languages, there, f"the {split} split of '{card.name}'")
             frame = frame.filter(pl.col(columns.language).is_in(list(languages)))
-    elif languages is None or len(languages) == 1 or split in SOURCE_SPLITS:
-        only = (languages or ("eng_Latn",))[0]
-        frame = frame.with_columns(pl.lit(only).alias("language"))
+    elif languages is not None and len(languages) == 1:
+        frame = frame.with_columns(pl.lit(languages[0]).alias(LANGUAGE))
     else:
-        raise DataError(f"{where} has no column '{columns.language}' to tell the languages apart.")
+        raise DataError(
+            f"{where} has no column '{columns.language}' to tell the languages apart."
+            f"{nearest(columns.language or 'language', frame.columns)} Name it in the card's "
+            "columns.language, or name the one language there is with source= and targets=[…]."
+        )
     return rows_to_examples(frame, card, where)
 
 
@@ -199,7 +201,8 @@ def rows_to_examples(frame: pl.DataFrame, card: TaskCard, where: str) -> tuple[E
     Raises:
         DataError: An unknown label or an empty text; names the row.
     """
-    column = card.columns.language if card.columns.language in frame.columns else "language"
+    named = card.columns.language
+    column = named if named in frame.columns and named is not None else LANGUAGE
     return tuple(_example(row, card, row[column], where) for row in frame.iter_rows(named=True))
 
 
@@ -210,11 +213,11 @@ def _example(row: Mapping[str, Any], card: TaskCard, language: str, where: str) 
     for name, text in texts.items():
         if not text.strip():
             raise DataError(f"{where}, row {number}: the text '{name}' is empty.")
-    label = row[card.columns.label]
+    label = str(row[card.columns.label])
     if label not in card.labels:
         raise DataError(
             f"{where}, row {number}: unknown label '{label}'."
-            f"{nearest(str(label), card.labels)} The task's labels: {listing(card.labels)}"
+            f"{nearest(label, card.labels)} The task's labels: {listing(card.labels)}"
         )
     identity = str(row[card.columns.id]) if card.columns.id else str(number)
     return Example(identity, language, texts, label)

@@ -45,7 +45,7 @@ class CachedEngine(Engine):
         for batch in token_budget_batches(sizes, self._tokens_per_batch):
             rows = [arranged[index] for index in batch]
             keys = [self._key(row) for row in rows]
-            if any(key not in self._store for key in keys):
+            if not self._store.is_full and any(key not in self._store for key in keys):
                 self._store.add(keys, self._encode(rows))
 
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:

@@ -17,6 +17,9 @@ from polyprompt.errors import ConfigError
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone
 
+ROWS_PER_READ = 64
+"""Inputs of a pass without gradient, where nothing else bounds it."""
+
 
 @dataclass(frozen=True)
 class Prompts:
@@ -82,8 +85,11 @@ class Engine(ABC):
         Returns:
             N = len(inputs) states, in order.
         """
+        nothing = Prompts((), ()).and_bare(self.backbone)
+        starts = range(0, len(inputs), ROWS_PER_READ)
         with torch.no_grad():
-            return self.every(inputs, Prompts((), ()).and_bare(self.backbone))
+            parts = [self.every(inputs[start : start + ROWS_PER_READ], nothing) for start in starts]
+        return States(torch.cat([p.mean for p in parts]), torch.cat([p.last for p in parts]))
 
     def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
         """Turn codes into vectors: words from the backbone, soft tokens from ``table``.

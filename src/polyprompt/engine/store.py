@@ -33,6 +33,7 @@ class FrozenStore:
         self._budget = budget_bytes
         self._rows: dict[Key, _Row] = {}
         self.bytes = 0
+        self.is_full = budget_bytes == 0
 
     def __contains__(self, key: Key) -> bool:
         """Say whether an input is kept."""
@@ -52,9 +53,13 @@ class FrozenStore:
                 ),
                 frozen.hidden[index, :size].clone(),
             )
-            if key not in self._rows and self.bytes + row.bytes <= self._budget:
-                self._rows[key] = row
-                self.bytes += row.bytes
+            if key in self._rows:
+                continue
+            if self.bytes + row.bytes > self._budget:
+                self.is_full = True
+                return
+            self._rows[key] = row
+            self.bytes += row.bytes
 
     def batch(self, keys: Sequence[Key]) -> Frozen:
         """Put kept rows together again, padded on the right.

@@ -12,7 +12,7 @@ from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Engine
-from polyprompt.errors import ConfigError
+from polyprompt.experiments.compatibility import check_positions
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.heads.head import Head
 from polyprompt.heads.similarity import SimilarityHead, class_means
@@ -67,20 +67,8 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
 
 def build_encoder(layout: Layout, settings: RunSettings, backbone: Backbone) -> Encoder:
     """Build the encoder of a layout and check that its longest input fits."""
-    facts = backbone.facts
-    room = facts.max_positions - layout.prompt_length
-    limit = settings.backbone.max_tokens
-    if limit > room:
-        hint = (
-            f"Set backbone.max_tokens={room} or less, or a shorter prompt"
-            if room >= 16
-            else (f"Set the prompt's length to {max(facts.max_positions - limit, 1)} or less")
-        )
-        raise ConfigError(
-            f"A prompt of {layout.prompt_length} tokens and texts of up to {limit} need "
-            f"{layout.prompt_length + limit} positions; {facts.name} has {facts.max_positions}. "
-            f"{hint}."
-        )
+    facts, limit = backbone.facts, settings.backbone.max_tokens
+    check_positions(settings, layout.prompt_length, facts.max_positions, facts.name)
     return Encoder(backbone.tokenizer, layout, facts.text_prefix, limit)  # type: ignore[arg-type]
 
 

@@ -61,9 +61,11 @@ class Baselines:
             "majority": majority(of_pool, len(labels), len(texts)),
             "tfidf_svm": tfidf_svm(train, numbers, len(labels), texts),
             "zero_shot": closed_form(described, vectors, numbers, 0.0, bare),
-            "logistic_regression": logistic_regression(vectors, numbers, None, bare, seed),
+            "logistic_regression": logistic_regression(
+                vectors, numbers, None, bare, len(labels), seed
+            ),
             "logistic_regression_descriptions": logistic_regression(
-                vectors, numbers, described, bare, seed
+                vectors, numbers, described, bare, len(labels), seed
             ),
             "closed_form": closed_form(described, vectors, numbers, weight, bare),
         }

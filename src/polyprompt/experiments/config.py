@@ -52,7 +52,22 @@ def load_study(path: str, overrides: Sequence[str] = ()) -> Study:
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds no settings; expected lines such as 'task: sib200'.")
     value.setdefault("name", Path(path).stem)
+    _check_overrides(value, overrides)
     return build_study(apply_overrides(value, overrides), path)
+
+
+def _check_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse an override of a setting that the grid sets for every run."""
+    grid = value.get("grid")
+    keys = [override.partition("=")[0] for override in overrides]
+    faults = [
+        f"{key}: the grid sets it for every run, so this value would not be used. Write "
+        f"grid.{key}=[…]"
+        for key in keys
+        if isinstance(grid, dict) and key in grid and f"grid.{key}" not in keys
+    ]
+    if faults:
+        raise ConfigError(all_faults("Overrides", faults))
 
 
 def build_study(value: Mapping[str, Any], where: str) -> Study:
@@ -124,7 +139,9 @@ def _grid_faults(grid: Mapping[str, Any]) -> list[str]:
     faults = []
     for key, values in grid.items():
         top = str(key).split(".")[0]
-        if top not in RunSettings.model_fields:
+        if top in StudySettings.model_fields and top not in RunSettings.model_fields:
+            faults.append(f"grid.{key}: '{top}' belongs to the study as a whole")
+        elif top not in RunSettings.model_fields:
             faults.append(f"grid.{key}: unknown key.{nearest(top, RunSettings.model_fields)}")
         if not isinstance(values, list) or not values:
             faults.append(f"grid.{key}: expected a list of values, e.g. [1, 2]")

@@ -19,6 +19,7 @@ from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.run import Clock, read_all, train_group, write_parts
 from polyprompt.experiments.store import RunFolder, check_writable
 from polyprompt.fingerprint import fingerprint
+from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Draw, Example
@@ -87,9 +88,10 @@ def fit_examples(
     clock.enter("train")
     steps = yield from train_group(group)
     clock.enter("read")
-    table = yield from _validate(plan, group, examples, fold_of, run_folder.name)
-    write_parts(run_folder, group, 0, fitted_head(group.engine, group.members[0]).tensors())
+    heads = [fitted_head(group.engine, member) for member in group.members]
     run_folder.write_steps(steps[0])
+    write_parts(run_folder, group, 0, heads[0].tensors())
+    table = yield from _validate(plan, group, heads, examples, fold_of)
     clock.enter("write")
     record = run_record(plan, plan.runs[0], group, clock.seconds) | note
     run_folder.finish(table, score_predictions(table), record)
@@ -107,7 +109,7 @@ def _plan(
         assert fold_of is not None
         kept = tuple(e for e, f in zip(examples, fold_of, strict=True) if f != fold)
         draws.append(Draw(kept, (), f"fold {fold}"))
-    data = TaskData({"train": tuple(examples), "dev": (), "test": ()}, "your own examples")
+    data = TaskData({"train": (), "dev": (), "test": ()}, "your own examples")
     runs = [
         plan_with_data(settings, card, draw, fingerprint([origin, draw.note])) for draw in draws
     ]
@@ -134,9 +136,9 @@ def _folds(examples: Sequence[Example], seed: int) -> NDArray[np.int64] | None:
 def _validate(
     plan: GroupPlan,
     group: Group,
+    heads: Sequence[Head],
     examples: Sequence[Example],
     fold_of: NDArray[np.int64] | None,
-    name: str,
 ) -> Generator[Event, None, pl.DataFrame]:
     """Let every fold's run, and its baselines, answer what it has not seen; returns the table."""
     chosen = np.arange(len(examples))
@@ -147,7 +149,6 @@ def _validate(
         chosen = chosen[:0]
     unseen = [examples[i] for i in chosen.tolist()]
     inputs = group.encoder.encode(unseen)
-    heads = [fitted_head(group.engine, member) for member in group.members]
     collected = yield from read_all(plan, group, heads, inputs)
     joined: Scores = {None: np.zeros_like(collected.scores[0])}
     for index, run in enumerate(plan.runs[1:], start=1):
@@ -159,7 +160,9 @@ def _validate(
         of_fold |= Baselines(plan, group, held_out, collected.bare[rows]).of(run)
         for baseline, values in of_fold.items():
             joined.setdefault(baseline, np.zeros_like(collected.scores[0]))[rows] = values
-    return prediction_table(name, plan.card.name, plan.card.labels, unseen, inputs, joined)
+    return prediction_table(
+        plan.runs[0].name, plan.card.name, plan.card.labels, unseen, inputs, joined
+    )
 
 
 def _at(fold_of: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from polyprompt.capabilities import FAMILIES, Attention, EngineSettings, RunSettings
+from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.fewshot import Sampling, draw_examples, positions
 from polyprompt.data.readers import TaskData, local_files, read_task
 from polyprompt.engine.engine import Choice, choose
-from polyprompt.errors import ConfigError, PolypromptError, all_faults, listing
+from polyprompt.errors import ConfigError, PolypromptError, all_faults
+from polyprompt.experiments.compatibility import attention_of, check_parts
 from polyprompt.experiments.config import Study
 from polyprompt.fingerprint import file_sha256, fingerprint
 from polyprompt.models.locate import locate
@@ -33,12 +35,14 @@ class RunPlan:
         draw: Its training and dev examples.
         layout: Parsed, with its prompt's length.
         name: Fingerprint of everything that changes the result.
+        data_identity: Names the contents of the task's card and files.
     """
 
     settings: RunSettings
     draw: Draw
     layout: Layout
     name: str
+    data_identity: str
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,6 @@ class GroupPlan:
     runs: tuple[RunPlan, ...]
     choice: Choice
     engine: EngineSettings
-
-
-def attention_of(settings: RunSettings) -> Attention:
-    """Give the attention a run's backbone is used with."""
-    return settings.backbone.attention or FAMILIES[settings.backbone.family].attentions[0]
 
 
 def plan_study(study: Study) -> list[GroupPlan]:
@@ -101,33 +100,59 @@ def _repeated(plans: Sequence[RunPlan]) -> list[PolypromptError]:
 
 def plan_with_data(settings: RunSettings, card: TaskCard, draw: Draw, origin: str) -> RunPlan:
     """Plan a run on examples that are already in memory."""
+    return RunPlan(settings, draw, _layout(settings, card), _run_name(settings, origin), origin)
+
+
+def _layout(settings: RunSettings, card: TaskCard) -> Layout:
+    """Parse a run's layout and check what stands in it."""
     layout = parse_layout(
         settings.layout or card.layout,
         card.columns.fields,
         {name: part.length for name, part in settings.parts.items()},
     )
-    _check_parts(settings, layout)
-    return RunPlan(settings, draw, layout, _run_name(settings, origin))
+    check_parts(settings, layout, card)
+    return layout
 
 
-@cache
-def read_card_and_data(
-    task: str, folder: str | None, source: tuple[str, ...], targets: tuple[str, ...] | None
-) -> tuple[TaskCard, TaskData]:
-    """Read a task once for all runs that share it."""
-    card = load_card(task)
-    return card, read_task(card, folder, source, targets)
+def _check_gap(settings: RunSettings, card: TaskCard) -> None:
+    """Refuse an article gap where ids say nothing about articles or nothing is drawn."""
+    if settings.article_gap is None:
+        return
+    if not card.ids_are_positions:
+        raise ConfigError(
+            f"article_gap: the card '{card.name}' does not say that its ids are positions "
+            "(ids_are_positions: true). Take article_gap out."
+        )
+    if settings.shots == "all":
+        raise ConfigError("article_gap: with shots=all nothing is drawn. Take one of them out.")
 
 
 def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
-    """Read a run's task."""
-    targets = None if settings.targets == "all" else settings.targets
-    return read_card_and_data(settings.task, settings.data, settings.source, targets)
+    """Read a run's task; once for all runs that share it, as long as its files do not change."""
+    card = load_card(settings.task)
+    identity = _data_identity(card, settings.data)
+    key = (settings.task, settings.data, settings.source, settings.targets, identity)
+    return card, _read_data(*key)
+
+
+@lru_cache(maxsize=4)
+def _read_data(
+    task: str,
+    folder: str | None,
+    source: tuple[str, ...],
+    targets: tuple[str, ...] | None,
+    _identity: str,
+) -> TaskData:
+    """Read a task's examples; ``_identity`` names the contents of its card and files."""
+    return read_task(load_card(task), folder, source, targets)
 
 
 def _plan_run(settings: RunSettings) -> RunPlan:
     """Read the data, draw the examples and check that everything fits together."""
-    card, data = task_of(settings)
+    card = load_card(settings.task)
+    layout = _layout(settings, card)
+    _, data = task_of(settings)
+    _check_gap(settings, card)
     sampling = Sampling(
         settings.shots,
         _known(settings.draw_seed),
@@ -136,7 +161,8 @@ def _plan_run(settings: RunSettings) -> RunPlan:
         positions(data.splits["test"]) if settings.article_gap else frozenset(),
     )
     draw = draw_examples(data.splits["train"], data.splits["dev"], card.labels, sampling)
-    return plan_with_data(settings, card, draw, _data_identity(card, settings.data))
+    identity = _data_identity(card, settings.data)
+    return RunPlan(settings, draw, layout, _run_name(settings, identity), identity)
 
 
 def _known(seed: int | None) -> int:
@@ -145,37 +171,16 @@ def _known(seed: int | None) -> int:
     return seed
 
 
-def _check_parts(settings: RunSettings, layout: Layout) -> None:
-    """Refuse combinations that make no sense."""
-    family = FAMILIES[settings.backbone.family]
-    attention = attention_of(settings)
-    if attention not in family.attentions:
-        raise ConfigError(
-            f"backbone.attention={attention}: the family '{settings.backbone.family}' offers "
-            f"{listing([str(a) for a in family.attentions])}."
-        )
-    if settings.head.kind not in family.heads:
-        raise ConfigError(
-            f"head.kind={settings.head.kind}: the family '{settings.backbone.family}' answers "
-            f"through {listing(family.heads)}."
-        )
-    if not any(part.trained for part in settings.parts.values()):
-        raise ConfigError("Nothing is trained: no part has trained: true.")
-    if not layout.slots:
-        raise ConfigError("Nothing is trained: the layout has no slot, e.g. {task:10}.")
-    weights = settings.head.prototypes
-    if weights.descriptions == 0 and weights.examples == 0:
-        raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
-
-
 def _run_name(settings: RunSettings, data_identity: str) -> str:
     """Fingerprint everything that changes a run's result."""
     value = settings.model_dump(mode="json")
     del value["data"]
     del value["seed"]
     del value["backbone"]["device"]
+    paths = [part.initial.path for part in settings.parts.values() if part.initial.path]
+    sums = [file_sha256(Path(path)) for path in paths]
     place = locate(settings.backbone.name, settings.backbone.revision)
-    return fingerprint([value, data_identity, place.identity, RESULT_FORMAT])
+    return fingerprint([value, data_identity, place.identity, sums, RESULT_FORMAT])
 
 
 def _data_identity(card: TaskCard, folder: str | None) -> str:

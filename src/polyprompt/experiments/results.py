@@ -24,7 +24,7 @@ from polyprompt.report.score_tables import (
 )
 from polyprompt.tables import write_parquet, write_text
 
-_SEEDS = ("seed", "draw_seed", "train_seed")
+_NOT_A_SETTING = {"seed", "draw_seed", "train_seed", "data"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,10 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
         raise StoreError("No run of this study is complete yet. Run it first.")
     groups: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
     for folder in complete:
-        config = {k: v for k, v in folder.config().items() if k not in _SEEDS}
+        record = folder.record()
+        config = {k: v for k, v in folder.config().items() if k not in _NOT_A_SETTING}
+        config["backbone"] = {k: v for k, v in config["backbone"].items() if k != "device"}
+        config["contents"] = f"{record['data_identity']}, {record['backbone_identity']}"
         groups.setdefault(fingerprint(config), []).append((folder, config))
     configs = [members[0][1] for members in groups.values()]
     return [

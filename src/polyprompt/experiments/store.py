@@ -45,6 +45,7 @@ class RunFolder:
 
     def begin(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write down what will be run, with every default written out."""
+        (self.path / SCORES).unlink(missing_ok=True)
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
         write_text(self.path / CONFIG, text)
         write_json(self.path / RECORD, {"status": "running", **record})

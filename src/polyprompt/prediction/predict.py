@@ -12,8 +12,6 @@ from polyprompt.data.encoding import Encoded
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.heads.head import Head, States
 
-LIVE_TOKENS_PER_PASS = 8192
-
 
 @dataclass(frozen=True)
 class Answers:

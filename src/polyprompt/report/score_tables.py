@@ -126,20 +126,35 @@ def headline(summary: Summary) -> str:
 
 def footnotes(summary: Summary, records: Sequence[Mapping[str, Any]]) -> list[str]:
     """Say what the numbers are and what must be known to read them."""
-    seeds = "bootstrap over seeds and items"
     first = records[0]
-    if first.get("parallel"):
-        seeds += "; a mean over languages resamples each sentence in all languages together"
+    method = "bootstrap over seeds and items"
+    if summary.shared_items:
+        method += "; a mean over languages resamples each sentence in all languages together"
+    several = summary.seeds > 1
+    spread = f"± is the standard deviation over {summary.seeds} seeds. " if several else ""
+    draws = sorted({(r["draw_seed"], r["train_seed"]) for r in records})
+    listed = ", ".join(str(d) if d == t else f"{d}/{t}" for d, t in draws)
     notes = [
-        f"± is the standard deviation over {summary.seeds} seeds; intervals: {seeds}.",
-        f"Trained on {first['train_examples']} examples ({first['draw']}), checkpoint chosen on "
-        f"{first['dev_examples']} dev examples of the source language.",
+        f"{spread}Intervals: {method}.",
+        f"Trained on {first['train_examples']} examples: {first['draw']}. Seeds (draw/training "
+        f"where they differ): {listed}.",
+        _selection(first),
     ]
     if first["caution"]:
         notes.append(str(first["caution"]))
     if first["licence"]:
         notes.append(f"Data licence: {first['licence']}.")
     return [*notes, *map(str, first["backbone_notes"])]
+
+
+def _selection(record: Mapping[str, Any]) -> str:
+    """Say how the checkpoint was chosen."""
+    if record["select"] == "last" or not record["dev_examples"]:
+        return "The last state of training was kept."
+    return (
+        f"The state with the least loss on {record['dev_examples']} dev examples of the source "
+        "language was kept."
+    )
 
 
 def _baseline_titles(summary: Summary) -> dict[str, str]:

@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 from polyprompt.capabilities import Settings
 from polyprompt.errors import ConfigError, all_faults, nearest
 
+SPLITS = ("train", "dev", "test")
+
 
 class HubSource(Settings):
     """A data set on the Hugging Face Hub; ``{language}`` in ``config`` is the SIB-200 code."""
@@ -68,27 +70,52 @@ class TaskCard(Settings):
     caution: str = ""
 
     @model_validator(mode="after")
-    def _labels_fit(self) -> "TaskCard":
-        """Refuse repeated labels and texts for labels that do not exist."""
-        if len(set(self.labels)) < len(self.labels):
-            raise ValueError("labels: a label stands there twice")
-        for name, given in {
-            "label_descriptions": self.label_descriptions,
-            **{f"label_words.{family}": words for family, words in self.label_words.items()},
-        }.items():
-            for label in given:
-                if label not in self.labels:
-                    raise ValueError(
-                        f"{name}: there is no label '{label}'.{nearest(label, self.labels)}"
-                    )
-            missing = [label for label in self.labels if label not in given]
-            if given and missing:
-                raise ValueError(f"{name}: nothing is given for the label '{missing[0]}'")
+    def _fits_together(self) -> "TaskCard":
+        """Refuse repeated labels, texts for labels that do not exist, and unknown splits."""
+        faults = [*_split_faults(self), *_label_faults(self)]
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     def description(self, label: str) -> str:
         """Give the words that describe a label; the label itself where the card has none."""
         return self.label_descriptions.get(label, label.replace("_", " "))
+
+
+def _split_faults(card: TaskCard) -> list[str]:
+    """Find splits that are unknown or missing, and parallel items without ids."""
+    faults = []
+    if card.parallel and card.columns.id is None:
+        faults.append("parallel: true needs columns.id, which pairs the languages' items")
+    for source in filter(None, (card.local, card.shipped)):
+        faults += [
+            f"files: there is no split '{split}'.{nearest(split, SPLITS)}"
+            for split in source.files
+            if split not in SPLITS
+        ]
+        faults += [
+            f"files: the split '{split}' is missing"
+            for split in ("train", "test")
+            if split not in source.files
+        ]
+    return faults
+
+
+def _label_faults(card: TaskCard) -> list[str]:
+    """Find repeated labels, and words given for too many or too few labels."""
+    faults = ["labels: a label stands there twice"] * (len(set(card.labels)) < len(card.labels))
+    given = {"label_descriptions": card.label_descriptions}
+    given |= {f"label_words.{family}": words for family, words in card.label_words.items()}
+    for name, words in given.items():
+        faults += [
+            f"{name}: there is no label '{label}'.{nearest(label, card.labels)}"
+            for label in words
+            if label not in card.labels
+        ]
+        missing = [label for label in card.labels if label not in words]
+        if words and missing:
+            faults.append(f"{name}: nothing is given for the label '{missing[0]}'")
+    return faults
 
 
 def shipped_cards() -> tuple[str, ...]:

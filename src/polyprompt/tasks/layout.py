@@ -71,10 +71,6 @@ class Layout:
                 runs[-1].append(segment)
         return tuple(tuple(run) for run in runs)
 
-    def without_slots(self) -> "Layout":
-        """Give the same layout with no soft prompt, as the frozen baselines read it."""
-        return Layout(tuple(s for s in self.segments if not isinstance(s, Slot)))
-
     def reach(self, slot: str, attention: Attention) -> Reach:
         """Say how far a soft prompt in ``slot`` reaches under a kind of attention."""
         if attention is Attention.ONE_WAY:

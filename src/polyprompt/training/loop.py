@@ -11,14 +11,12 @@ import torch
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.engine import Engine
+from polyprompt.engine.engine import ROWS_PER_READ, Engine
 from polyprompt.heads.head import Head, States
 from polyprompt.records import StepRecord
 from polyprompt.training.member import Member, prompts_of
 from polyprompt.training.schedules import rate_factor
 from polyprompt.training.stopping import BestState
-
-ROWS_PER_PASS = 64
 
 
 def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
@@ -60,6 +58,10 @@ def _take_step(
     losses = group_losses(engine, members, rows)
     optimiser.zero_grad(set_to_none=True)
     torch.stack(list(losses.values())).sum().backward()
+    for run in range(len(members)):
+        if run not in rows:  # a run that has ended takes no more steps, not even by momentum
+            for parameter in members[run].trained_parameters():
+                parameter.grad = None
     norms = {run: clip(members[run]) for run in rows}
     rates = set_rates(optimiser, members, step)
     optimiser.step()
@@ -145,11 +147,11 @@ def read(engine: Engine, member: Member, inputs: Sequence[Encoded]) -> States:
     prompts = prompts_of([member])
     parts = [
         engine.each(
-            inputs[start : start + ROWS_PER_PASS],
-            [0] * len(inputs[start : start + ROWS_PER_PASS]),
+            inputs[start : start + ROWS_PER_READ],
+            [0] * len(inputs[start : start + ROWS_PER_READ]),
             prompts,
         )
-        for start in range(0, len(inputs), ROWS_PER_PASS)
+        for start in range(0, len(inputs), ROWS_PER_READ)
     ]
     return States(torch.cat([p.mean for p in parts]), torch.cat([p.last for p in parts]))
 

@@ -18,7 +18,7 @@ def rate_factor(schedule: str, step: int, steps: int, warmup_share: float) -> fl
     warmup = math.ceil(warmup_share * steps)
     if step < warmup:
         return step / max(1, warmup)
-    done = (step - warmup) / max(1, steps - warmup)
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
     if schedule == "linear":
         return max(0.0, 1.0 - done)
     if schedule == "cosine":

@@ -1,0 +1,88 @@
+"""Refuses, before anything loads, settings that do not make sense together."""
+
+from pathlib import Path
+
+from polyprompt.capabilities import FAMILIES, Attention, InitialSettings, RunSettings
+from polyprompt.errors import ConfigError, listing
+from polyprompt.models.locate import locate
+from polyprompt.models.pypi import wheel_model
+from polyprompt.tasks.card import TaskCard
+from polyprompt.tasks.layout import Layout
+
+
+def attention_of(settings: RunSettings) -> Attention:
+    """Give the attention a run's backbone is used with."""
+    return settings.backbone.attention or FAMILIES[settings.backbone.family].attentions[0]
+
+
+def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
+    """Check family, head, parts, initial values and, where it is known, the number of positions.
+
+    Raises:
+        ConfigError: Something does not fit; says what to set.
+    """
+    _check_family(settings)
+    if not any(part.trained for part in settings.parts.values()):
+        raise ConfigError("Nothing is trained: no part has trained: true.")
+    if not layout.slots:
+        raise ConfigError("Nothing is trained: the layout has no slot, e.g. {task:10}.")
+    for slot in layout.slots:
+        _check_initial(slot.name, slot.length, settings.parts[slot.name].initial, card)
+    place = locate(settings.backbone.name, settings.backbone.revision)
+    if place.kind == "pypi":
+        positions = wheel_model(place.name).max_positions
+        check_positions(settings, layout.prompt_length, positions, settings.backbone.name)
+
+
+def check_positions(
+    settings: RunSettings, prompt_length: int, positions: int, backbone: str
+) -> None:
+    """Check that the longest input fits into the positions a model has.
+
+    Raises:
+        ConfigError: It does not; says which lengths would.
+    """
+    limit = settings.backbone.max_tokens
+    room = positions - prompt_length
+    if limit <= room:
+        return
+    hint = (
+        f"Set backbone.max_tokens={room} or less, or a shorter prompt"
+        if room >= 16
+        else f"Set the prompt's length to {max(positions - limit, 1)} or less"
+    )
+    raise ConfigError(
+        f"A prompt of {prompt_length} tokens and texts of up to {limit} need "
+        f"{prompt_length + limit} positions; {backbone} has {positions}. {hint}."
+    )
+
+
+def _check_family(settings: RunSettings) -> None:
+    """Check attention and head against what the backbone's family offers."""
+    name = settings.backbone.family
+    family, attention = FAMILIES[name], attention_of(settings)
+    if attention not in family.attentions:
+        offered = listing([str(a) for a in family.attentions])
+        raise ConfigError(f"backbone.attention={attention}: the family '{name}' offers {offered}.")
+    if settings.head.kind not in family.heads:
+        raise ConfigError(
+            f"head.kind={settings.head.kind}: the family '{name}' answers through "
+            f"{listing(family.heads)}."
+        )
+    weights = settings.head.prototypes
+    if weights.descriptions == 0 and weights.examples == 0:
+        raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
+
+
+def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskCard) -> None:
+    """Check that an initial value has what it needs."""
+    where = f"parts.{slot}.initial"
+    if initial.kind == "text" and not (initial.text or "").strip():
+        raise ConfigError(f"{where}: kind=text needs words: set {where}.text.")
+    if initial.kind == "descriptions" and length < len(card.labels):
+        raise ConfigError(
+            f"A prompt of length {length} cannot hold {len(card.labels)} label descriptions. "
+            f"Set its length to {len(card.labels)} or more, or choose another initial value."
+        )
+    if initial.kind == "file" and not (initial.path and Path(initial.path).is_file()):
+        raise ConfigError(f"{where}: there is no file '{initial.path}'. Set {where}.path.")
