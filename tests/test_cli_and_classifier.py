@@ -75,7 +75,7 @@ def test_a_study_runs_checks_and_reports_from_the_command_line(toy_study, tmp_pa
     done = polyprompt("run", str(path), "shots=2")
     assert done.returncode == 0, done.stderr
     for words in ("training: 0 of", "French", "fra_Latn", "Mean over languages, by script",
-                  "Best baseline", "polyprompt predict", "YOUR.csv"):  # fmt: skip
+                  "Best baseline", " predict ", "YOUR.csv"):  # fmt: skip
         assert words in done.stdout, done.stdout
     report = polyprompt("report", str(Path(toy_study["output"]) / "toy"))
     assert "Mean accuracy over 4 languages" in report.stdout, report.stderr
@@ -130,7 +130,7 @@ def test_fit_and_predict_with_the_real_backbone(real_backbone, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for words in ("Fitted 2 labels on 12 examples", "4-fold cross-validation", "zero-shot",
-                  "In other languages it is usually lower", "polyprompt predict"):  # fmt: skip
+                  "In other languages it is usually lower", "Next: "):  # fmt: skip
         assert words in done.stdout
     answered = polyprompt(
         "predict", str(tmp_path / "run"), "-", text="Wellen im Meer\nein alter Fels\n"
@@ -177,7 +177,7 @@ def test_predict_reads_json_lines_and_standard_input(fitted):
     [
         ("a.csv", "words\nx\n", "no column 'text'"),
         ("a.csv", "", "is empty"),
-        ("a.csv", "text,b\nx,1\ny\n", "line 3: the row does not have 2 cells"),
+        ("a.csv", "text,b\nx,1\ny\n", "line 3: the row does not have 2 cells but 1"),
         ("a.jsonl", '{"text": 3}\n', "line 1: expected an object with a text"),
         ("a.jsonl", "nonsense\n", "line 1: not JSON"),
         ("a.txt", "x\n \n", "row 2: the text is empty"),
@@ -191,6 +191,72 @@ def test_bad_input_to_predict_is_named(fitted, tmp_path, name, content, words):
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_unusual_tables_come_back_as_they_were(fitted, tmp_path):
+    (tmp_path / "a.csv").write_text(",text,n,n,prediction\n0,wave,1,2,old\n")
+    out = polyprompt("predict", str(fitted.folder), str(tmp_path / "a.csv")).stdout.splitlines()
+    assert out[0].startswith(",text,n,n,prediction,polyprompt:prediction,probability:hill")
+    assert out[1].startswith("0,wave,1,2,old,")
+    (tmp_path / "a.tsv").write_text('text\tn\n"wave\t1\nrock "x"\t2\n')
+    out = polyprompt("predict", str(fitted.folder), str(tmp_path / "a.tsv")).stdout.splitlines()
+    assert [line.split("\t")[:2] for line in out[1:]] == [['"wave', "1"], ['rock "x"', "2"]]
+    line = json.dumps({"text": "wave", "prediction": "old"}) + "\n"
+    done = polyprompt("predict", str(fitted.folder), "-", "--format", "jsonl", text=line)
+    value = json.loads(done.stdout)
+    assert value["prediction"] == "old"
+    assert value["polyprompt:prediction"] in {"hill", "sea"}
+
+
+def test_predict_may_write_over_its_input_and_keeps_what_it_answered(fitted, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("text\nwave\nrock\n \n")
+    done = polyprompt("predict", str(fitted.folder), str(path), "-o", str(path))
+    assert done.returncode == 1
+    assert "row 3: the text is empty. The 2 rows before it are written" in done.stderr
+    assert [row["text"] for row in read_csv(path.read_text())] == ["wave", "rock"]
+    done = polyprompt("predict", str(fitted.folder), str(path), "-o", str(tmp_path / "a.csv" / "b"))
+    assert "Cannot write" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("a.csv", b"text\nl\xe4uft\n", "is not UTF-8 text"), ("a.xlsx", b"PK", "export it as CSV")],
+)
+def test_files_that_are_no_text_are_explained(fitted, tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    done = polyprompt("predict", str(fitted.folder), str(tmp_path / name))
+    assert done.returncode == 1
+    assert words in done.stderr
+
+
+def test_arrays_are_examples_and_a_single_string_is_not(tiny_folder, fitted):
+    again = Classifier(**small(tiny_folder)).fit(np.array(TEXTS), np.array(LABELS))
+    assert again.predict(np.array(["wave"]))[0] in {"hill", "sea"}
+    with pytest.raises(DataError, match="texts is one string"):
+        again.predict("wave")
+    with pytest.raises(DataError, match="the label is of the type int"):
+        Classifier(**small(tiny_folder)).fit(["a", "b"], [0, 1])
+
+
+def test_an_unknown_setting_of_a_classifier_is_named():
+    with pytest.raises(PolypromptError, match="layuot: unknown key. Did you mean 'layout'"):
+        Classifier(layuot="{text}")
+
+
+def test_an_interrupted_refit_is_not_a_complete_run(tiny_folder, fitted, monkeypatch):
+    from polyprompt.experiments import fitting
+
+    def stop(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(fitting, "train_group", stop)
+    with pytest.raises(KeyboardInterrupt):
+        Classifier(**small(tiny_folder)).fit(TEXTS, LABELS[::-1], output=fitted.folder)
+    with pytest.raises(StoreError, match="no complete run"):
+        Classifier.load(fitted.folder)
 
 
 def test_a_classifier_answers_saves_and_loads(fitted):

@@ -121,6 +121,13 @@ def test_a_fingerprint_changes_with_what_changes_the_result_and_only_with_it(toy
         ({"engine": {"kind": "cached"}, "backbone": {"name": "x/y", "attention": "full"}},
          ConfigError, "would not be exact"),
         ({"head": {"prototypes": {"descriptions": 0, "examples": 0}}}, ConfigError, "cannot both"),
+        ({"backbone": "pypi:multilingual-e5-small", "layout": "{text}{task:600}"}, ConfigError,
+         "has 512. Set the prompt's length to 256"),
+        ({"parts": {"task": {"initial": "text"}}}, ConfigError, "needs words"),
+        ({"parts": {"task": {"initial": {"kind": "file", "path": "x"}}}}, ConfigError, "no file 'x'"),
+        ({"article_gap": 3}, ConfigError, "does not say that its ids are positions"),
+        ({"shots": 0}, ConfigError, "shots"),
+        ({"targets": []}, ConfigError, "targets"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused_before_anything_loads(toy_study, changes, kind, words):

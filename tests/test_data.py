@@ -55,6 +55,22 @@ def test_a_missing_column_is_named_with_the_nearest(tmp_path):
         read(tmp_path, CARD.replace("text: text", "text: txt"))
 
 
+def test_a_language_column_of_another_name_is_not_passed_over(tmp_path):
+    base = pl.DataFrame({"id": ["1"], "lang": ["fra_Latn"], "text": ["x"], "label": ["a"]})
+    for split in ("train", "dev", "test"):
+        base.write_parquet(tmp_path / f"{split}.parquet")
+    with pytest.raises(DataError, match="no column 'language' to tell the languages apart"):
+        read_task(parse_card(CARD, "t"), str(tmp_path), ["eng_Latn"], None)
+    one = read_task(parse_card(CARD, "t"), str(tmp_path), ["fra_Latn"], ["fra_Latn"])
+    assert one.languages("test") == ("fra_Latn",)
+
+
+def test_a_task_without_a_dev_split_is_read(tmp_path):
+    path = folder(tmp_path)
+    card = parse_card(CARD + "local: {files: {train: train.parquet, test: test.parquet}}", "t")
+    assert read_task(card, path, ["eng_Latn"], None).splits["dev"] == ()
+
+
 def test_text_tables_keep_numbers_and_quotes_as_they_are(tmp_path):
     (tmp_path / "a.csv").write_text('text,label\n"say ""x"", y",007\n')
     (tmp_path / "a.tsv").write_text('text\tlabel\nsay "x"\t007\n')
@@ -139,7 +155,7 @@ def test_every_shipped_card_names_licence_source_and_descriptions(name):
 )
 def test_a_faulty_card_says_what_is_wrong(change, words):
     with pytest.raises(ConfigError, match=f"(?s){words}"):
-        parse_card(CARD.replace(*change), "t")
+        parse_card(CARD.replace(*change) + "parallel: true\n", "t")
 
 
 def test_sample_topics_is_whole_and_its_splits_share_nothing():

@@ -7,6 +7,7 @@ from scipy.stats import bootstrap, norm
 
 from polyprompt.analysis.diagnosis import diagnose
 from polyprompt.analysis.summary import correct_answers, summarise
+from polyprompt.errors import StoreError
 from polyprompt.report.score_tables import headline, language_table, markdown
 from polyprompt.scoring.intervals import (
     bootstrap_mean,
@@ -94,6 +95,26 @@ def test_a_summary_pairs_each_run_with_its_own_baseline():
     assert overall.deviation == pytest.approx(own.mean(1).std(ddof=1))
     assert "the prompt is better" in headline(summary)
     assert "fra_Latn" in markdown(language_table(summary))
+
+
+def test_items_with_other_ids_are_not_taken_for_the_same():
+    table = answers({("r", None, "eng_Latn"): [1, 0], ("r", None, "fra_Latn"): [1, 1]})
+    assert summarise(table, parallel=True).shared_items
+    moved = pl.when(pl.col("language") == "fra_Latn").then(pl.col("id") + "x").otherwise("id")
+    assert not summarise(table.with_columns(id=moved), parallel=True).shared_items
+
+
+def test_runs_tested_on_different_items_are_refused():
+    table = answers({("r1", None, "eng_Latn"): [1, 0], ("r2", None, "eng_Latn"): [1, 1, 0]})
+    with pytest.raises(StoreError, match="tested on different items"):
+        summarise(table, parallel=True)
+
+
+def test_all_right_is_not_certain():
+    summary = summarise(answers({("r", None, "eng_Latn"): [1] * 35}), parallel=True)
+    interval = summary.languages[0].accuracy
+    assert interval.mean == 1.0
+    assert 0.85 < interval.low < 0.95
 
 
 def test_a_better_baseline_is_said_loudly():

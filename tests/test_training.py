@@ -92,7 +92,12 @@ def test_all_of_the_trained_moves_and_nothing_else(kind, attention):
 
 def test_runs_together_learn_what_they_learn_apart():
     backbone = tiny_backbone("bert")
-    changes = [{"learning_rate": 0.05}, {"learning_rate": 0.01, "n": 5}, {"length": 6, "epochs": 2}]
+    changes = [
+        {"learning_rate": 0.05},
+        {"learning_rate": 0.01, "n": 5},
+        {"length": 6, "epochs": 2, "schedule": "constant", "select": "last"},
+        {"epochs": 1, "schedule": "cosine", "select": "last"},
+    ]
     together = [member(backbone, seed=s, **c) for s, c in enumerate(changes)]
     apart = [member(backbone, seed=s, **c) for s, c in enumerate(changes)]
     records = run(CachedEngine(backbone), together)

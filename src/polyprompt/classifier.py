@@ -17,6 +17,7 @@ from polyprompt.engine.engine import Engine, Prompts, choose
 from polyprompt.errors import DataError, StoreError
 from polyprompt.experiments.assemble import build_encoder, build_engine
 from polyprompt.experiments.compatibility import attention_of
+from polyprompt.experiments.config import build_study
 from polyprompt.experiments.fitting import fit_examples, own_card
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.heads.similarity import SimilarityHead
@@ -36,16 +37,18 @@ def fit_settings(**changes: Any) -> RunSettings:
         changes: Settings that replace the defaults, e.g. ``backbone="pypi:…"``.
     """
     training = {"select": "last", "max_steps": 200} | dict(changes.pop("training", {}))
+    seed = changes.get("seed", 0)
     value = {
+        "name": "fit",
         "task": "own",
         "source": "unknown",
         "shots": "all",
         "layout": "{text}{task:10}",
-        "train_seed": 0,
-        "draw_seed": 0,
+        "train_seed": seed,
+        "draw_seed": seed,
         "training": training,
     }
-    return RunSettings.model_validate(value | changes)
+    return build_study(value | changes, "Settings").runs[0]
 
 
 class Classifier:
@@ -90,7 +93,7 @@ class Classifier:
             DataError: Texts and labels do not fit together, or a text is empty.
         """
         examples = own_examples(texts, labels)
-        card = own_card("own", list(labels), dict(descriptions or {}))
+        card = own_card("own", [str(e.label) for e in examples], dict(descriptions or {}))
         folder = Path(output) if output is not None else Path(mkdtemp(prefix="polyprompt-"))
         self._backbone = self._backbone or load_backbone(self._settings.backbone)
         for _ in fit_examples(self._settings, card, examples, self._backbone, folder):
@@ -135,6 +138,7 @@ class Classifier:
             StoreError: The classifier has not been fitted or loaded.
             DataError: A text is empty; names its place.
         """
+        _check_list(texts, "texts")
         if self.folder is None:
             raise StoreError(
                 "The classifier has not been fitted. Call fit or Classifier.load first."
@@ -184,19 +188,32 @@ def own_examples(
     Raises:
         DataError: Their numbers differ, a text or label is empty, or there are none.
     """
+    _check_list(texts, "texts")
+    _check_list(labels, "labels")
+    texts, labels = list(texts), list(labels)
     if len(texts) != len(labels):
         raise DataError(f"There are {len(texts)} texts and {len(labels)} labels; expected as many.")
     if not texts:
         raise DataError("There are no examples.")
     for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1):
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"Row {number}: the text is empty.")
-        if not isinstance(label, str) or not label.strip():
-            raise DataError(f"Row {number}: the label is empty.")
+        for name, value in (("text", text), ("label", label)):
+            if not isinstance(value, str):
+                raise DataError(
+                    f"Row {number}: the {name} is of the type {type(value).__name__}; expected a "
+                    "string."
+                )
+            if not value.strip():
+                raise DataError(f"Row {number}: the {name} is empty.")
     return [
         Example(str(number), language, {"text": text}, label)
         for number, (text, label) in enumerate(zip(texts, labels, strict=True), start=1)
     ]
+
+
+def _check_list(values: object, name: str) -> None:
+    """Refuse a single string where several are expected; its letters would be taken."""
+    if isinstance(values, str):
+        raise DataError(f"{name} is one string; expected a list of strings.")
 
 
 def _layout(settings: RunSettings, record: Mapping[str, Any]) -> Layout:

@@ -38,7 +38,8 @@ def languages(
 
     rows = []
     for language in catalogue().values():
-        words = (language.code, language.name, language.family, language.branch, language.script)
+        names = (language.code, language.iso639_3, language.name, language.script)
+        words = (*names, language.family, language.branch)
         if not any(search.casefold() in word.casefold() for word in words):
             continue
         seen = [_amount(language.corpora[m].seen, language.corpora[m].amount) for m in CORPUS_UNITS]
@@ -50,6 +51,7 @@ def languages(
         rows.append(
             (
                 language.code,
+                language.iso639_3,
                 language.name,
                 language.script,
                 language.family,
@@ -59,8 +61,10 @@ def languages(
             )
         )
     corpora = tuple(f"{model} ({unit})" for model, unit in CORPUS_UNITS.items())
-    columns = ("code", "name", "script", "family", "branch", "lat, lon", *corpora)
-    print_table(make_console(), Table(f"{len(rows)} languages", columns, tuple(rows), "llllllrrrr"))
+    columns = ("code", "ISO", "name", "script", "family", "branch", "lat, lon", *corpora)
+    print_table(
+        make_console(), Table(f"{len(rows)} languages", columns, tuple(rows), "lllllllrrrr")
+    )
 
 
 def _amount(seen: bool | None, amount: float | None) -> str:  # noqa: FBT001

@@ -33,9 +33,12 @@ def fit(
     from polyprompt.data.readers import read_columns
     from polyprompt.experiments.fitting import fit_examples, own_card
     from polyprompt.experiments.store import RunFolder
+    from polyprompt.languages.catalogue import catalogue, check_languages
     from polyprompt.models.load import load_backbone
 
     console = make_console()
+    if language != "unknown":
+        check_languages([language], catalogue(), "the catalogue (polyprompt languages)")
     texts, labels = read_columns(examples, text_column, label_column)
     items = own_examples(texts, labels, language)
     card = own_card(examples.stem, labels, _descriptions(describe or []))
@@ -118,14 +121,25 @@ def predict(
     """Label texts: a label and a probability per label for every row, in order."""
     from polyprompt.classifier import Classifier
     from polyprompt.cli.rows import open_rows, write_rows
+    from polyprompt.errors import DataError
+    from polyprompt.tables import replacing
 
     with open_rows(file, file_format, text_column) as rows:
         classifier = Classifier.load(run)
         if output == "-":
             write_rows(rows, classifier, sys.stdout)
-        else:
-            with Path(output).open("w", encoding="utf-8", newline="") as stream:
+            return
+        fault: DataError | None = None
+        with (
+            replacing(Path(output)) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as stream,
+        ):
+            try:
                 write_rows(rows, classifier, stream)
+            except DataError as error:  # what is answered is kept
+                fault = error
+        if fault is not None:
+            raise fault
 
 
 def _descriptions(pairs: list[str]) -> dict[str, str]:

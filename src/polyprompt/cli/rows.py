@@ -3,7 +3,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,23 @@ if TYPE_CHECKING:
     from polyprompt.classifier import Classifier
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
+ROWS_PER_BLOCK = 256
 _ENDINGS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+_BINARY = {".parquet", ".xlsx", ".xls", ".gz", ".zip"}
+_LONGEST_CELL = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it was read.
+
+    Attributes:
+        text: What is to be labelled.
+        value: The cells of a table, or the object of a JSON line.
+    """
+
+    text: str
+    value: Any
 
 
 @dataclass(frozen=True)
@@ -24,16 +40,14 @@ class Rows:
 
     Attributes:
         kind: Its format.
-        columns: Of a CSV or TSV file.
-        text_column: Where the texts are.
-        items: The rows, each with its text under ``text_column``.
+        columns: Of a CSV or TSV file, or the one of plain lines.
+        items: The rows.
         where: Its name, for messages.
     """
 
     kind: str
     columns: tuple[str, ...]
-    text_column: str
-    items: Iterator[dict[str, Any]]
+    items: Iterator[Row]
     where: str
 
 
@@ -42,33 +56,42 @@ def open_rows(file: str, kind: str, text_column: str) -> Iterator[Rows]:
     """Open a file or standard input and check what can be checked before reading on.
 
     Raises:
-        DataError: There is no such file, format or column, or it is empty.
+        DataError: There is no such file, format or column, or it is empty or no UTF-8 text.
     """
-    kind = kind or _ENDINGS.get(Path(file).suffix.lower(), "lines")
+    ending = Path(file).suffix.lower()
+    if not kind and ending in _BINARY:
+        raise DataError(f"Cannot read {file}: export it as CSV, TSV or JSON lines first.")
+    kind = kind or _ENDINGS.get(ending, "lines")
     if kind not in FORMATS:
         raise DataError(
             f"There is no format '{kind}'.{nearest(kind, FORMATS)} Use {listing(FORMATS)}."
         )
-    if file == "-":
-        yield _rows(sys.stdin, kind, text_column, "standard input")
-        return
     with ExitStack() as stack:
-        try:
-            stream = stack.enter_context(Path(file).open(encoding="utf-8-sig", newline=""))
-        except OSError as error:
-            raise DataError(f"Cannot read {file}: {error.strerror}.") from error
-        yield _rows(stream, kind, text_column, file)
+        if file == "-":
+            stream, where = sys.stdin, "standard input"
+        else:
+            try:
+                stream = stack.enter_context(Path(file).open(encoding="utf-8-sig", newline=""))
+            except OSError as error:
+                raise DataError(f"Cannot read {file}: {error.strerror}.") from error
+            where = file
+        yield _rows(stream, kind, text_column, where)
 
 
 def _rows(stream: TextIO, kind: str, text_column: str, where: str) -> Rows:
     """Begin to read a stream."""
     if kind == "lines":
-        items = ({"text": line.rstrip("\r\n")} for line in stream)
-        return Rows(kind, ("text",), "text", items, where)
+        lines = (line.rstrip("\r\n") for line in _decoded(stream, where))
+        return Rows(kind, ("text",), (Row(line, [line]) for line in lines), where)
     if kind == "jsonl":
-        return Rows(kind, (), text_column, _json_rows(stream, text_column, where), where)
-    reader = csv.DictReader(stream, delimiter="\t" if kind == "tsv" else ",", restkey="")
-    columns = tuple(reader.fieldnames or ())
+        return Rows(kind, (), _json_rows(stream, text_column, where), where)
+    csv.field_size_limit(_LONGEST_CELL)
+    lines = _decoded(stream, where)
+    if kind == "tsv":
+        reader = csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(lines)
+    columns = tuple(next(reader, ()))
     if not columns:
         raise DataError(f"{where} is empty; expected a line of column names.")
     if text_column not in columns:
@@ -76,24 +99,36 @@ def _rows(stream: TextIO, kind: str, text_column: str, where: str) -> Rows:
             f"{where} has no column '{text_column}'.{nearest(text_column, columns)} It has: "
             f"{listing(columns)}. Name it with --text-column."
         )
-    return Rows(kind, columns, text_column, _table_rows(reader, where), where)
+    place = columns.index(text_column)
+    return Rows(kind, columns, _table_rows(reader, len(columns), place, where), where)
 
 
-def _table_rows(reader: "csv.DictReader[str]", where: str) -> Iterator[dict[str, Any]]:
+def _decoded(stream: TextIO, where: str) -> Iterator[str]:
+    """Read lines, and explain a file that is no UTF-8 text."""
+    try:
+        yield from stream
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{where} is not UTF-8 text (byte {error.object[error.start]:#x}). Save it as UTF-8."
+        ) from error
+
+
+def _table_rows(reader: Any, width: int, place: int, where: str) -> Iterator[Row]:
     """Read the rows of a table; one with too many or too few cells is an error."""
-    for row in reader:
-        if "" in row or None in row.values():
+    for cells in reader:
+        if not cells:
+            continue
+        if len(cells) != width:
             raise DataError(
-                f"{where}, line {reader.line_num}: the row does not have "
-                f"{len(reader.fieldnames or ())} cells. A text with the separator in it needs "
-                "quotation marks around it."
+                f"{where}, line {reader.line_num}: the row does not have {width} cells but "
+                f"{len(cells)}. A text with the separator in it needs quotation marks around it."
             )
-        yield row
+        yield Row(cells[place], cells)
 
 
-def _json_rows(stream: TextIO, text_column: str, where: str) -> Iterator[dict[str, Any]]:
+def _json_rows(stream: TextIO, text_column: str, where: str) -> Iterator[Row]:
     """Read the objects of JSON lines; empty lines are passed over."""
-    for number, line in enumerate(stream, start=1):
+    for number, line in enumerate(_decoded(stream, where), start=1):
         if not line.strip():
             continue
         try:
@@ -104,54 +139,69 @@ def _json_rows(stream: TextIO, text_column: str, where: str) -> Iterator[dict[st
             raise DataError(
                 f"{where}, line {number}: expected an object with a text '{text_column}'."
             )
-        yield value
+        yield Row(value[text_column], value)
 
 
 def write_rows(rows: Rows, classifier: "Classifier", stream: TextIO) -> None:
-    """Answer row after row and write each with all it had.
+    """Answer block after block and write each row with all it had.
 
     Raises:
-        DataError: A text is empty; the rows before its block are written.
+        DataError: A row cannot be used; all rows before it are written.
     """
-    names = _new_columns(rows, classifier.labels)
-    separator = "\t" if rows.kind == "tsv" else ","
-    table = csv.writer(stream, delimiter=separator, lineterminator="\n")
-    if rows.kind != "jsonl":
-        table.writerow([*rows.columns, *names])
-    kept: list[dict[str, Any]] = []
+    names = ["prediction", *(f"probability:{label}" for label in classifier.labels)]
+    writer = _json_writer if rows.kind == "jsonl" else _table_writer
+    write = writer(rows, names, stream)
+    block: list[Row] = []
 
-    def texts() -> Iterator[str]:
-        for number, item in enumerate(rows.items, start=1):
-            if not item[rows.text_column].strip():
+    def answer() -> None:
+        if block:
+            probabilities = classifier.predict_proba([row.text for row in block])
+            for row, values in zip(block, probabilities, strict=True):
+                write(row.value, classifier.labels[int(values.argmax())], values.tolist())
+            block.clear()
+        stream.flush()
+
+    try:
+        for number, row in enumerate(rows.items, start=1):
+            if not row.text.strip():
                 raise DataError(
-                    f"{rows.where}, row {number}: the text is empty. Rows before it are written "
-                    "in blocks; take it out and run again."
+                    f"{rows.where}, row {number}: the text is empty. The {number - 1} rows before "
+                    "it are written. Take it out and run again."
                 )
-            kept.append(item)
-            yield item[rows.text_column]
-
-    for probabilities in classifier.stream(texts()):
-        item = kept.pop(0)
-        label = classifier.labels[int(probabilities.argmax())]
-        if rows.kind == "jsonl":
-            stream.write(
-                json.dumps(item | _answer(names, label, probabilities), ensure_ascii=False) + "\n"
-            )
-        else:
-            cells = [item[column] for column in rows.columns]
-            table.writerow([*cells, label, *(f"{p:.6f}" for p in probabilities)])
-    stream.flush()
+            block.append(row)
+            if len(block) == ROWS_PER_BLOCK:
+                answer()
+    finally:
+        answer()
 
 
-def _new_columns(rows: Rows, labels: tuple[str, ...]) -> list[str]:
-    """Name the columns that are added; one that is taken gets a longer name."""
-    names = ["prediction", *(f"probability:{label}" for label in labels)]
-    return [f"polyprompt:{name}" if name in rows.columns else name for name in names]
+def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
+    """Write the head of a table; returns what writes a row."""
+    if rows.kind == "tsv":
+        table = csv.writer(
+            stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None
+        )
+    else:
+        table = csv.writer(stream, lineterminator="\n")
+    table.writerow([*rows.columns, *(_free(name, rows.columns) for name in names)])
+
+    def write(cells: list[str], label: str, probabilities: list[float]) -> None:
+        table.writerow([*cells, label, *(f"{p:.6f}" for p in probabilities)])
+
+    return write
 
 
-def _answer(names: list[str], label: str, probabilities: Any) -> dict[str, Any]:
-    """Compose what is added to a JSON object."""
-    return {
-        names[0]: label,
-        **{n: round(float(p), 6) for n, p in zip(names[1:], probabilities, strict=True)},
-    }
+def _json_writer(_rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
+    """Return what writes an object with the answer added."""
+
+    def write(value: dict[str, Any], label: str, probabilities: list[float]) -> None:
+        answers = [label, *(round(p, 6) for p in probabilities)]
+        added = {_free(name, value): a for name, a in zip(names, answers, strict=True)}
+        stream.write(json.dumps(value | added, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _free(name: str, taken: Any) -> str:
+    """Give a name that the row does not have yet."""
+    return f"polyprompt:{name}" if name in taken else name

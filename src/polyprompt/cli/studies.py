@@ -39,9 +39,11 @@ def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> 
         console.print(f"  {name:<8} {path}", markup=False)
     console.print("Next:")
     name = program_name()
-    console.print(
-        f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {checked.folder} -", markup=False
-    )
+    if len(settings[0].records[0]["fields"]) == 1:
+        first = settings[0].runs[0].path
+        console.print(
+            f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {first} -", markup=False
+        )
     console.print(f"  {name} fit YOUR.csv --text-column text --label-column label", markup=False)
 
 
@@ -81,11 +83,11 @@ def report(
     """Write a study's tables as one HTML page and Markdown, from the runs on disk."""
     from polyprompt.cli.console import make_console
     from polyprompt.experiments.results import gather, write_reports
-    from polyprompt.experiments.store import complete_runs
+    from polyprompt.experiments.store import complete_runs, study_title
 
     console = make_console()
     settings = gather(list(complete_runs(study)))
-    paths = write_reports(study, study.name, settings)
+    paths = write_reports(study, study_title(study), settings)
     for setting in settings:
         console.print(setting.section().headline, markup=False)
     for name, path in paths.items():

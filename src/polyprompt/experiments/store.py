@@ -106,6 +106,15 @@ def complete_runs(study: Path) -> Iterator[RunFolder]:
             yield folder
 
 
+def study_title(study: Path) -> str:
+    """Give a study's title as its ``study.yaml`` has it; the folder's name where there is none."""
+    try:
+        settings = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))
+        return settings.get("title") or study.name
+    except (OSError, yaml.YAMLError, AttributeError):
+        return study.name
+
+
 def find_run(path: Path) -> RunFolder:
     """Take a run's folder, or the first complete run of a study's folder.
 
