@@ -2,9 +2,10 @@
 
 Usage: python scripts/choose_e5_settings.py FOLDER_OF_SIB200 > docs/results/sib200_e5_grid.md
 
-An equal grid, four draws of 8 per class with seeds that no study uses (100–103). Every run sees its
-own 56 training and 14 dev examples; the 99 English dev sentences, those 14 among them, score it with
-class vectors description + 1 × class mean. docs/results/sib200_e5_grid.md says how the choice was made.
+An equal grid, four draws of 8 per class with seeds that no study uses (100–103). Every run sees
+its own 56 training and 14 dev examples; the 99 English dev sentences, those 14 among them, score it
+with class vectors description + 1 × class mean. docs/results/sib200_e5_grid.md says how the choice
+was made.
 """
 
 import itertools
