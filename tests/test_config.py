@@ -60,6 +60,14 @@ def test_overrides_reach_nested_settings_and_short_forms():
     assert study.runs[0].shots == "all"
 
 
+@pytest.mark.parametrize("text", ["{text}{task:5}", "'{text}{task:5}'", "Topic: {text} {task:5}"])
+def test_a_layout_is_overridden_as_it_is_written(text):
+    value = apply_overrides({"name": "x", "task": "sib200"}, [f"layout={text}", "data=null"])
+    study = build_study(value, "x")
+    assert study.runs[0].layout == text.strip("'")
+    assert study.runs[0].data is None
+
+
 def test_an_override_that_the_grid_would_hide_is_refused(toy_study, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(toy_study))

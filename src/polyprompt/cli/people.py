@@ -56,10 +56,7 @@ def fit(
 
 def fit_summary(run: "RunFolder") -> list[str]:
     """Say what a fit did and how sure one can be of it."""
-    from polyprompt.analysis.summary import BASELINE_TITLES
     from polyprompt.cli.console import program_name
-    from polyprompt.report.score_tables import percent
-    from polyprompt.scoring.intervals import proportion_interval
 
     record, scores = run.record(), run.scores()
     lines = [
@@ -74,32 +71,39 @@ def fit_summary(run: "RunFolder") -> list[str]:
             "Two or more examples per label give an estimate."
         )
     else:
-        interval = proportion_interval(round(own["value"] * own["n"]), own["n"])
-        lines.append(
-            f"{record['scores_from'].capitalize()} on these examples: "
-            f"{percent(own['value'])} % right (95 % interval {percent(interval.low)} – "
-            f"{percent(interval.high)}, n = {own['n']})."
-        )
-        others = [r for r in rows if r["baseline"] is not None]
-        listed = ", ".join(
-            f"{BASELINE_TITLES[r['baseline']]} {percent(r['value'])}" for r in others
-        )
-        lines.append(f"On the same folds: {listed}.")
-        best = max(others, key=lambda r: r["value"])
-        if best["value"] > own["value"]:
-            lines.append(
-                f"Note: {BASELINE_TITLES[best['baseline']]} did better here; the trained prompt is "
-                "not worth more than it on this estimate."
-            )
-        lines.append(
-            "This holds for texts like your examples. In other languages it is usually lower, and "
-            "for languages the backbone hardly knows much lower: test on some labelled texts there."
-        )
+        others = {r["baseline"]: r["value"] for r in rows if r["baseline"] is not None}
+        lines += _estimate(record["scores_from"], own["value"], own["n"], others)
     lines += [
         f"Run folder: {run.path}",
         f"Next: {program_name()} predict {run.path} FILE   (CSV, TSV, JSON lines, lines or -)",
     ]
     return lines
+
+
+def _estimate(method: str, right: float, n: int, others: dict[str, float]) -> list[str]:
+    """Say how good a fit was on what its folds had not seen, the baselines beside it."""
+    from polyprompt.analysis.summary import BASELINE_TITLES
+    from polyprompt.report.score_tables import percent
+    from polyprompt.scoring.intervals import proportion_interval
+
+    interval = proportion_interval(round(right * n), n)
+    listed = ", ".join(f"{BASELINE_TITLES[name]} {percent(v)}" for name, v in others.items())
+    lines = [
+        f"{method.capitalize()} on these examples: {percent(right)} % right (95 % interval "
+        f"{percent(interval.low)} – {percent(interval.high)}, n = {n}).",
+        f"On the same folds: {listed}.",
+    ]
+    best = max(others, key=lambda name: others[name])
+    if others[best] > right:
+        lines.append(
+            f"Note: {BASELINE_TITLES[best]} did better here; the trained prompt is not worth more "
+            "than it on this estimate."
+        )
+    return [
+        *lines,
+        "This holds for texts like your examples. In other languages it is usually lower, and for "
+        "languages the backbone hardly knows much lower: test on some labelled texts there.",
+    ]
 
 
 def predict(

@@ -107,10 +107,20 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
                 "training.learning_rate=0.05"
             )
         try:
-            set_dotted(result, key, yaml.safe_load(text))
+            set_dotted(result, key, _override_value(key, text))
         except yaml.YAMLError as error:
             raise ConfigError(f"The value of the override '{override}' is not YAML.") from error
     return result
+
+
+def _override_value(key: str, text: str) -> Any:
+    """Read a value as YAML; where the setting is a text, braces and colons are part of it."""
+    kind: Any = StudySettings
+    for name in key.split("."):
+        kind = _inner(kind, name)
+    if kind is str and text[:1] not in {"'", '"'} and text not in {"null", "~", ""}:
+        return text
+    return yaml.safe_load(text)
 
 
 def set_dotted(value: dict[str, Any], key: str, new: Any) -> None:
