@@ -108,7 +108,7 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 def put_wheel(cache: Path, content: bytes) -> Path:
-    wheel = cache / "wheels" / pypi.WHEEL_MODELS["multilingual-e5-small"].wheel
+    wheel = cache / "wheels" / pypi.WHEEL_MODELS["multilingual-e5-small"].wheels[0].file
     wheel.parent.mkdir(parents=True)
     wheel.write_bytes(content)
     return wheel
@@ -139,7 +139,8 @@ def test_another_wheel_than_the_pinned_one_is_refused(empty_cache):
 
 def test_a_wheel_that_is_no_archive_is_refused(empty_cache, monkeypatch):
     wheel = put_wheel(empty_cache, b"no zip")
-    model = replace(pypi.WHEEL_MODELS["multilingual-e5-small"], sha256=file_sha256(wheel))
+    e5 = pypi.WHEEL_MODELS["multilingual-e5-small"]
+    model = replace(e5, wheels=(replace(e5.wheels[0], sha256=file_sha256(wheel)),))
     monkeypatch.setitem(pypi.WHEEL_MODELS, "multilingual-e5-small", model)
     with pytest.raises(BackboneError, match=r"The wheel .* is broken"):
         pypi.converted_folder("multilingual-e5-small")

@@ -10,7 +10,7 @@ from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts, choose
 from polyprompt.engine.store import FrozenStore
 from polyprompt.errors import BackboneError, ConfigError
-from polyprompt.models.load import probe
+from polyprompt.models.probe import probe_encoder as probe
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.records import Example
 from polyprompt.tasks.layout import parse_layout

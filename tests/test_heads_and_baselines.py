@@ -22,7 +22,8 @@ TEST = (DESCRIBED[TEST_LABELS] + RNG.normal(size=(40, 8)) * 0.5).astype(np.float
 
 
 def states(vectors: np.ndarray) -> States:
-    return States(torch.from_numpy(vectors), torch.from_numpy(vectors))
+    rows = torch.from_numpy(vectors)
+    return States(rows, rows, rows[:, None][:, :0])
 
 
 def test_scores_are_cosines_over_the_temperature():
@@ -53,6 +54,7 @@ def test_a_class_without_examples_keeps_its_description():
 def test_no_weight_of_examples_leaves_the_head_as_it_is():
     head = SimilarityHead(torch.from_numpy(DESCRIBED), 1.0, 1.0, 0.0)
     assert head.fitted(states(TRAIN), torch.from_numpy(LABELS)) is head
+    assert not head.uses_examples
 
 
 @pytest.mark.parametrize("extra", [None, DESCRIBED])

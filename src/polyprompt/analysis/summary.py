@@ -22,6 +22,8 @@ BASELINE_TITLES = {
     "majority": "majority",
     "tfidf_svm": "TF-IDF + SVM",
     "zero_shot": "zero-shot",
+    "zero_shot_instruction": "zero-shot",
+    "in_context": "in-context",
     "logistic_regression": "logistic",
     "logistic_regression_descriptions": "logistic + descr.",
     "closed_form": "closed form",

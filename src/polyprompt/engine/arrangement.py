@@ -64,9 +64,11 @@ def shift_codes(codes: NDArray[np.int64], start: int) -> NDArray[np.int64]:
     return np.where(codes < 0, codes - start, codes)
 
 
-def pad(rows: Sequence[NDArray[np.int64]], fill: int, device: torch.device) -> Tensor:
-    """Stack rows of different lengths, filled up on the right."""
-    width = max((len(row) for row in rows), default=0)
+def pad(
+    rows: Sequence[NDArray[np.int64]], fill: int, device: torch.device, width: int = 0
+) -> Tensor:
+    """Stack rows of different lengths, filled up on the right to the longest or to ``width``."""
+    width = max([width, *(len(row) for row in rows)])
     out = np.full((len(rows), width), fill, dtype=np.int64)
     for index, row in enumerate(rows):
         out[index, : len(row)] = row

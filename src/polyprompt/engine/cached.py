@@ -12,7 +12,7 @@ from polyprompt.capabilities import Attention
 from polyprompt.data.batching import token_budget_batches
 from polyprompt.data.encoding import Encoded
 from polyprompt.engine.arrangement import Arranged, arrange, pad, shift_codes
-from polyprompt.engine.engine import Engine, Prompts
+from polyprompt.engine.engine import ROWS_PER_READ, Engine, Prompts
 from polyprompt.engine.store import FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
@@ -25,7 +25,11 @@ class CachedEngine(Engine):
     """
 
     def __init__(
-        self, backbone: Backbone, budget_bytes: int = 2 * 1024**3, tokens_per_batch: int = 4096
+        self,
+        backbone: Backbone,
+        budget_bytes: int = 2 * 1024**3,
+        tokens_per_batch: int = 4096,
+        branches: Sequence[Sequence[int]] = (),
     ) -> None:
         """Compute on a backbone.
 
@@ -33,8 +37,9 @@ class CachedEngine(Engine):
             backbone: Its attention must leave something frozen.
             budget_bytes: Most memory for kept keys, values and states.
             tokens_per_batch: Most padded tokens that are encoded at once.
+            branches: Continuations of every input.
         """
-        super().__init__(backbone)
+        super().__init__(backbone, branches)
         self._store = FrozenStore(budget_bytes)
         self._tokens_per_batch = tokens_per_batch
 
@@ -55,9 +60,11 @@ class CachedEngine(Engine):
             for encoded, run in zip(inputs, runs, strict=True)
         ]
         starts = prompts.starts()
-        live = [_Live.of([row], [starts[run]]) for row, run in zip(rows, runs, strict=True)]
-        states = self._read(rows, live, prompts, 1)
-        return States(states.mean[0], states.last[0])
+        live = [
+            _Live.of([row], [starts[run]], self.branches)
+            for row, run in zip(rows, runs, strict=True)
+        ]
+        return self._read(self._frozen(rows), live, torch.cat(prompts.vectors), 1)
 
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, runs with one frozen part in one pass."""
@@ -66,14 +73,34 @@ class CachedEngine(Engine):
             for lengths in prompts.lengths
         ]
         starts = prompts.starts()
+        table = torch.cat(prompts.vectors)
         states: dict[int, States] = {}
         for runs in self._with_one_frozen_part(rows):
             of_inputs = zip(*(rows[run] for run in runs), strict=True)
-            live = [_Live.of(own, [starts[run] for run in runs]) for own in of_inputs]
-            read = self._read(rows[runs[0]], live, prompts, len(runs))
-            states |= {run: read.rows(index) for index, run in enumerate(runs)}
-        order = [states[run] for run in range(len(prompts))]
-        return States(torch.cat([s.mean for s in order]), torch.cat([s.last for s in order]))
+            live = [_Live.of(own, [starts[r] for r in runs], self.branches) for own in of_inputs]
+            read = self._read(self._frozen(rows[runs[0]]), live, table, len(runs))
+            for index, run in enumerate(runs):
+                states[run] = read.rows(slice(index * len(inputs), (index + 1) * len(inputs)))
+        return States.joined([states[run] for run in range(len(prompts))])
+
+    @torch.no_grad()
+    def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
+        """Encode the prefix once and read every input as its continuation."""
+        codes = np.asarray(prefix, dtype=np.int64)
+        front = Arranged(codes, np.ones(len(codes), dtype=bool))
+        frozen = self._frozen([front])
+        if not self._store.is_full:
+            self._store.add([self._key(front)], frozen)
+        parts = []
+        for start in range(0, len(inputs), ROWS_PER_READ):
+            rows = [np.concatenate(one.hard) for one in inputs[start : start + ROWS_PER_READ]]
+            own = [Arranged(row, np.zeros(len(row), dtype=bool)) for row in rows]
+            live = [_Live.of([row], [0], self.branches, len(codes)) for row in own]
+            repeated = frozen.rows(
+                torch.zeros(len(rows), dtype=torch.long, device=frozen.hidden.device)
+            )
+            parts.append(self._read(repeated, live, self.backbone.table[:0].float(), 1))
+        return States.joined(parts)
 
     def _with_one_frozen_part(self, rows: Sequence[Sequence[Arranged]]) -> list[list[int]]:
         """Put runs together for which the frozen part of every input is the same."""
@@ -95,13 +122,14 @@ class CachedEngine(Engine):
         return model, codes.tobytes(), positions.tobytes()
 
     def _encode(self, rows: Sequence[Arranged]) -> Frozen:
-        """Compute the frozen part of inputs."""
+        """Compute the frozen part of inputs; one column at least, so that nothing is empty."""
         device = self.backbone.device
         parts = [row.part(frozen=True) for row in rows]
         sizes = torch.tensor([len(codes) for codes, _ in parts], device=device)
-        codes = pad([codes for codes, _ in parts], 0, device)
-        positions = pad([places for _, places in parts], 0, device)
-        mask = torch.arange(codes.shape[1], device=device)[None] < sizes[:, None]
+        width = max(1, int(sizes.max()))
+        codes = pad([codes for codes, _ in parts], 0, device, width)
+        positions = pad([places for _, places in parts], 0, device, width)
+        mask = torch.arange(width, device=device)[None] < sizes[:, None]
         return self.backbone.encode(self.backbone.embed(codes), positions, mask)
 
     def _frozen(self, rows: Sequence[Arranged]) -> Frozen:
@@ -111,32 +139,39 @@ class CachedEngine(Engine):
             return self._store.batch(keys)
         return self._encode(rows)
 
-    def _read(
-        self, rows: Sequence[Arranged], live: Sequence["_Live"], prompts: Prompts, runs: int
-    ) -> States:
-        """Extend frozen inputs by live tokens and pool; states are R B D.
+    def _read(self, frozen: Frozen, live: Sequence["_Live"], table: Tensor, runs: int) -> States:
+        """Extend frozen inputs by live tokens and pool; states are R × B, run by run.
 
         Args:
-            rows: The inputs, for their frozen part.
+            frozen: Of the inputs.
             live: Of each input, the live tokens of all runs that read it.
-            prompts: The vectors that codes of soft tokens name.
+            table: The vectors that codes of soft tokens name.
             runs: How many runs read every input.
         """
         device = self.backbone.device
-        frozen = self._frozen(rows)
         codes = pad([tokens.codes for tokens in live], 0, device)
         positions = pad([tokens.positions for tokens in live], -1, device)
         blocks = pad([tokens.blocks for tokens in live], -1, device)
+        branches = pad([tokens.branches for tokens in live], 0, device)
         hidden = frozen.hidden[:, :0]
         if codes.shape[1]:
-            allowed = blocks[:, :, None] == blocks[:, None, :]
+            seen = branches[:, None, :]
+            allowed = (blocks[:, :, None] == blocks[:, None, :]) & (
+                (seen == 0) | (seen == branches[:, :, None])
+            )
             if self._attention is Attention.CAUSAL:
                 allowed &= positions[:, :, None] >= positions[:, None, :]
-            x = self._look_up(codes, torch.cat(prompts.vectors))
+            x = self._look_up(codes, table)
             hidden = self.backbone.extend(frozen, x, positions.clamp(min=0), allowed)
         members = blocks[None] == torch.arange(runs, device=device)[:, None, None]
-        text_positions = pad([row.part(frozen=True)[1] for row in rows], -1, device)
-        return _pool(frozen, text_positions, hidden, positions, members)
+        trunk = members & (branches == 0)[None]
+        mean, last = _pool(frozen, hidden, positions, trunk)
+        answers = pad([tokens.answers for tokens in live], -1, device)
+        return States(
+            mean.flatten(0, 1),
+            last.flatten(0, 1),
+            _branch_states(hidden, answers, members, sum(map(len, self.branches))).flatten(0, 1),
+        )
 
 
 @dataclass(frozen=True)
@@ -147,45 +182,114 @@ class _Live:
         codes: Token ids, or rows of the prompts' common table.
         positions: In the whole input of their run.
         blocks: Index of the run; tokens of one block see one another.
+        branches: 0 for the input's own tokens, 1 … for those of continuations, which see the
+            input's and their own.
+        answers: Place of a continuation's token among all of them; -1 for the input's own.
     """
 
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
     blocks: NDArray[np.int64]
+    branches: NDArray[np.int64]
+    answers: NDArray[np.int64]
 
     @staticmethod
-    def of(rows: Sequence[Arranged], starts: Sequence[int]) -> "_Live":
-        """Collect the live tokens of one input as several runs arrange it."""
-        parts = [row.part(frozen=False) for row in rows]
-        return _Live(
-            np.concatenate(
-                [shift_codes(codes, start) for (codes, _), start in zip(parts, starts, strict=True)]
-            ),
-            np.concatenate([positions for _, positions in parts]),
-            np.concatenate([np.full(len(codes), i) for i, (codes, _) in enumerate(parts)]),
-        )
+    def of(
+        rows: Sequence[Arranged],
+        starts: Sequence[int],
+        branches: Sequence[Sequence[int]],
+        offset: int = 0,
+    ) -> "_Live":
+        """Collect the live tokens of one input as several runs arrange it.
+
+        Args:
+            rows: One per run.
+            starts: Row of the common table at which each run's soft tokens begin.
+            branches: Continuations.
+            offset: Tokens that stand in front of all this.
+        """
+        tail = _Tail.of(branches)
+        columns = []
+        for run, (row, start) in enumerate(zip(rows, starts, strict=True)):
+            codes, positions = row.part(frozen=False)
+            own = np.zeros(len(codes), dtype=np.int64)
+            columns.append(
+                (
+                    np.concatenate([shift_codes(codes, start), tail.words]),
+                    np.concatenate([positions, tail.places + len(row.codes)]) + offset,
+                    np.full(len(codes) + len(tail.words), run),
+                    np.concatenate([own, tail.owners]),
+                    np.concatenate([own - 1, np.arange(len(tail.words))]),
+                )
+            )
+        return _Live(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True)
+class _Tail:
+    """The tokens of all continuations, one after the other.
+
+    Attributes:
+        words: Token ids.
+        owners: Which continuation each belongs to, from 1.
+        places: Their place in it, from 0.
+    """
+
+    words: NDArray[np.int64]
+    owners: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    @staticmethod
+    def of(branches: Sequence[Sequence[int]]) -> "_Tail":
+        """Lay continuations out."""
+        tokens = [
+            (word, owner, place)
+            for owner, branch in enumerate(branches, start=1)
+            for place, word in enumerate(branch)
+        ]
+        table = np.array(tokens, dtype=np.int64).reshape(-1, 3)
+        return _Tail(table[:, 0], table[:, 1], table[:, 2])
 
 
 def _pool(
-    frozen: Frozen, text_positions: Tensor, hidden: Tensor, positions: Tensor, members: Tensor
-) -> States:
-    """Pool frozen and live states of every run; the result is R B D.
+    frozen: Frozen, hidden: Tensor, positions: Tensor, members: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Pool frozen and live states of every run: their mean and the last one, R B D.
 
     Args:
         frozen: The text's states.
-        text_positions: B T, -1 where padded.
         hidden: Live states, B S D.
         positions: Of live tokens, B S.
         members: Which live token belongs to which run, R B S.
     """
-    text = frozen.hidden * frozen.mask[..., None]
-    live_sum = torch.einsum("rbs,bsd->rbd", members.to(hidden.dtype), hidden)
+    text = frozen.hidden.float() * frozen.mask[..., None]
+    live_sum = torch.einsum("rbs,bsd->rbd", members.float(), hidden.float())
     count = frozen.mask.sum(1)[None] + members.sum(2)
     mean = (text.sum(1)[None] + live_sum) / count[..., None]
     every = torch.cat([frozen.hidden, hidden], dim=1)
-    shape = (len(members), -1, -1)
+    text_places = frozen.positions.masked_fill(~frozen.mask, -1)
     places = torch.cat(
-        [text_positions[None].expand(shape), positions[None].masked_fill(~members, -1)], dim=2
+        [
+            text_places[None].expand(len(members), -1, -1),
+            positions[None].masked_fill(~members, -1),
+        ],
+        dim=2,
     )
     last = every[torch.arange(len(every), device=every.device)[None], places.argmax(2)]
-    return States(mean, last)
+    return mean, last
+
+
+def _branch_states(hidden: Tensor, answers: Tensor, members: Tensor, count: int) -> Tensor:
+    """Find the states of the continuations' tokens, R B A D.
+
+    Args:
+        hidden: Live states, B S D.
+        answers: Which of the continuations' tokens a live token is, B S.
+        members: Which live token belongs to which run, R B S.
+        count: Tokens of all continuations (A).
+    """
+    if not count:
+        return hidden.new_zeros((*members.shape[:2], 0, hidden.shape[-1]))
+    wanted = torch.arange(count, device=hidden.device)[:, None]
+    where = (members[:, :, None] & (answers[None, :, None] == wanted)).to(torch.int64).argmax(3)
+    return hidden[torch.arange(len(hidden), device=hidden.device)[None, :, None], where]

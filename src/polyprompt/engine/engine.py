@@ -55,9 +55,16 @@ class Prompts:
 class Engine(ABC):
     """Computes states of inputs under the prompts of one or several runs."""
 
-    def __init__(self, backbone: Backbone) -> None:
-        """Compute on a backbone."""
+    def __init__(self, backbone: Backbone, branches: Sequence[Sequence[int]] = ()) -> None:
+        """Compute on a backbone.
+
+        Args:
+            backbone: Frozen.
+            branches: Continuations of every input, as token ids: each is read behind the input's
+                last token, and none sees another. They cost their own tokens, not the input again.
+        """
         self.backbone = backbone
+        self.branches = tuple(tuple(branch) for branch in branches)
 
     @abstractmethod
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
@@ -76,6 +83,18 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
+        """Read inputs without soft prompts behind the same hard tokens, without gradient.
+
+        Args:
+            prefix: Token ids that stand in front of every input.
+            inputs: Encoded without the tokenizer's beginning tokens.
+
+        Returns:
+            N = len(inputs) states, in order.
+        """
+
+    @abstractmethod
     def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
         """Prepare inputs that will be read many times with slots of these lengths."""
 
@@ -89,7 +108,7 @@ class Engine(ABC):
         starts = range(0, len(inputs), ROWS_PER_READ)
         with torch.no_grad():
             parts = [self.every(inputs[start : start + ROWS_PER_READ], nothing) for start in starts]
-        return States(torch.cat([p.mean for p in parts]), torch.cat([p.last for p in parts]))
+        return States.joined(parts)
 
     def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
         """Turn codes into vectors: words from the backbone, soft tokens from ``table``.

@@ -17,6 +17,7 @@ class _Row:
 
     layers: tuple[tuple[Tensor, Tensor], ...]
     hidden: Tensor
+    positions: Tensor
 
     @property
     def bytes(self) -> int:
@@ -52,6 +53,7 @@ class FrozenStore:
                     for k, v in frozen.layers
                 ),
                 frozen.hidden[index, :size].clone(),
+                frozen.positions[index, :size].clone(),
             )
             if key in self._rows:
                 continue
@@ -79,7 +81,8 @@ class FrozenStore:
         )
         hidden = _stack([row.hidden for row in rows], width)
         mask = torch.arange(width)[None] < sizes[:, None]
-        return Frozen(layers, hidden, mask.to(hidden.device))
+        positions = _stack([row.positions[:, None] for row in rows], width)[..., 0]
+        return Frozen(layers, hidden, mask.to(hidden.device), positions)
 
 
 def _stack(rows: Sequence[Tensor], width: int) -> Tensor:

@@ -7,15 +7,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyprompt.capabilities import EngineSettings, RunSettings, SimilaritySettings
-from polyprompt.data.encoding import Encoder
+from polyprompt.capabilities import (
+    FAMILIES,
+    EngineSettings,
+    HeadSettings,
+    RunSettings,
+    SimilaritySettings,
+    VerbalizerSettings,
+)
+from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Engine
-from polyprompt.experiments.compatibility import check_positions
+from polyprompt.experiments.compatibility import check_positions, head_of
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.heads.head import Head
 from polyprompt.heads.similarity import SimilarityHead, class_means
+from polyprompt.heads.verbalizer import VerbalizerHead, Words, label_pieces
 from polyprompt.models.backbone import Backbone
 from polyprompt.records import Example
 from polyprompt.seeds import generator
@@ -25,6 +33,13 @@ from polyprompt.training.member import Member, label_tensor
 from polyprompt.tuning.initialisers import INITIALISERS, InitialRequest
 from polyprompt.tuning.soft_prompt import SoftPrompt
 
+CONTENT_FREE: dict[str, tuple[str, ...]] = {
+    "none": (),
+    "contextual": ("N/A", "[MASK]", ""),
+    "pmi": ("",),
+}
+"""Texts that calibration reads (Zhao et al. 2021, section 5; Holtzman et al. 2021: none)."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -33,43 +48,89 @@ class Group:
     Attributes:
         engine: Computes states.
         encoder: Of their common layout.
-        descriptions: Vectors of the label descriptions by the frozen backbone, C D.
+        descriptions: Vectors of the label descriptions by the frozen backbone, C D, for heads that
+            compare with them.
+        words: Pieces of the label words, for heads that score them.
         members: The runs, in the order of the plan.
     """
 
     engine: Engine
     encoder: Encoder
-    descriptions: Float[Tensor, "C D"]
+    descriptions: Float[Tensor, "C D"] | None
+    words: Words | None
     members: tuple[Member, ...]
 
 
-def build_engine(kind: str, backbone: Backbone, settings: EngineSettings) -> Engine:
+def build_engine(
+    kind: str,
+    backbone: Backbone,
+    settings: EngineSettings,
+    branches: Sequence[Sequence[int]] = (),
+) -> Engine:
     """Build the engine that was chosen."""
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     if kind == "direct":
-        return DirectEngine(backbone)
-    return CachedEngine(backbone, settings.cache_budget_bytes, settings.tokens_per_batch)
+        return DirectEngine(backbone, branches)
+    return CachedEngine(backbone, settings.cache_budget_bytes, settings.tokens_per_batch, branches)
 
 
 def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
     """Build a group of runs on a loaded backbone.
 
     Raises:
-        ConfigError: A prompt and its texts need more positions than the model has.
+        ConfigError: A prompt and its texts need more positions than the model has, or a label word
+            cannot be scored.
     """
-    engine = build_engine(plan.choice.kind, backbone, plan.engine)
-    encoder = build_encoder(plan.runs[0].layout, plan.runs[0].settings, backbone)
-    described = describe_labels(engine, plan.card, plan.runs[0].settings)
-    members = [build_member(run, plan.card, engine, encoder, described) for run in plan.runs]
-    return Group(engine, encoder, described, tuple(members))
+    first = plan.runs[0].settings
+    words = words_of(head_of(first), plan.card.labels, backbone)
+    branches = () if words is None else words.branches
+    engine = build_engine(plan.choice.kind, backbone, plan.engine, branches)
+    encoder = build_encoder(plan.runs[0].layout, first, backbone)
+    described = describe_labels(engine, plan.card, first) if words is None else None
+    members = []
+    for run in plan.runs:
+        train = encoder.encode(run.draw.train)
+        labels = label_tensor([example.label for example in run.draw.train], plan.card.labels)
+        head = build_head(head_of(run.settings), engine, words, described, (train, labels))
+        members.append(build_member(run, plan.card, encoder, backbone, head))
+    return Group(engine, encoder, described, words, tuple(members))
 
 
-def build_encoder(layout: Layout, settings: RunSettings, backbone: Backbone) -> Encoder:
-    """Build the encoder of a layout and check that its longest input fits."""
-    facts, limit = backbone.facts, settings.backbone.max_tokens
+def words_of(head: HeadSettings, labels: Sequence[str], backbone: Backbone) -> Words | None:
+    """Tokenize the label words of a head that has them.
+
+    Raises:
+        ConfigError: A word cannot be scored; shows its pieces.
+    """
+    if not isinstance(head, VerbalizerSettings):
+        return None
+    assert head.words is not None
+    return label_pieces(backbone, head.words, labels, head)
+
+
+def build_encoder(
+    layout: Layout, settings: RunSettings, backbone: Backbone, *, begins: bool = True
+) -> Encoder:
+    """Build the encoder of a layout and check that its longest input fits.
+
+    Args:
+        layout: Where text, words and slots stand.
+        settings: Of the backbone.
+        backbone: For its tokenizer and positions.
+        begins: Whether the tokenizer's beginning tokens open the input.
+    """
+    facts, chosen = backbone.facts, settings.backbone
     check_positions(settings, layout.prompt_length, facts.max_positions, facts.name)
-    return Encoder(backbone.tokenizer, layout, facts.text_prefix, limit)  # type: ignore[arg-type]
+    assert chosen.family is not None
+    return Encoder(
+        backbone.tokenizer,  # type: ignore[arg-type]  # transformers' class has more overloads
+        layout,
+        facts.text_prefix,
+        chosen.max_tokens,
+        begins=begins and chosen.special_tokens,
+        ends=chosen.special_tokens and FAMILIES[chosen.family].adds_end_token,
+    )
 
 
 def describe_labels(engine: Engine, card: TaskCard, settings: RunSettings) -> Float[Tensor, "C D"]:
@@ -81,23 +142,31 @@ def describe_labels(engine: Engine, card: TaskCard, settings: RunSettings) -> Fl
 
 
 def build_member(
-    run: RunPlan, card: TaskCard, engine: Engine, encoder: Encoder, descriptions: Tensor
+    run: RunPlan, card: TaskCard, encoder: Encoder, backbone: Backbone, head: Head
 ) -> Member:
-    """Build one run's parts, head and encoded examples."""
+    """Build one run's parts and encode its examples."""
     settings = run.settings
     assert settings.train_seed is not None
-    train = encoder.encode(run.draw.train)
-    labels = label_tensor([example.label for example in run.draw.train], card.labels)
     return Member(
-        parts=build_parts(run, card, engine.backbone),
-        head=build_head(settings.head, descriptions, engine, train, labels),
-        train=train,
-        train_labels=labels,
+        parts=build_parts(run, card, backbone),
+        head=head,
+        train=encoder.encode(run.draw.train),
+        train_labels=label_tensor([example.label for example in run.draw.train], card.labels),
         dev=encoder.encode(run.draw.dev) if run.draw.dev else [],
         dev_labels=label_tensor([example.label for example in run.draw.dev], card.labels),
         settings=settings.training,
         seed=settings.train_seed,
+        neutral=neutral_inputs(head_of(settings), encoder, card),
     )
+
+
+def neutral_inputs(head: HeadSettings, encoder: Encoder, card: TaskCard) -> list[Encoded]:
+    """Encode the inputs without content that a head's calibration reads."""
+    if not isinstance(head, VerbalizerSettings):
+        return []
+    names = tuple(card.columns.fields)
+    fields = [dict.fromkeys(names, text) for text in CONTENT_FREE[head.calibration]]
+    return encoder.encode([Example(str(i), "", own) for i, own in enumerate(fields)])
 
 
 def build_parts(run: RunPlan, card: TaskCard, backbone: Backbone) -> dict[str, SoftPrompt]:
@@ -120,21 +189,47 @@ def build_parts(run: RunPlan, card: TaskCard, backbone: Backbone) -> dict[str, S
 
 
 def build_head(
-    settings: SimilaritySettings,
-    descriptions: Tensor,
+    settings: HeadSettings,
     engine: Engine,
-    train: Sequence,
-    labels: Tensor,
+    words: Words | None,
+    descriptions: Tensor | None,
+    examples: tuple[Sequence[Encoded], Tensor],
 ) -> Head:
     """Build the head a run trains with.
 
     Without descriptions the class vectors of training are the class means of the unprompted
     training vectors.
     """
+    if isinstance(settings, VerbalizerSettings):
+        assert words is not None
+        return VerbalizerHead(engine.backbone, words, settings)
+    assert descriptions is not None
     weights = settings.prototypes
     if weights.descriptions == 0:
+        train, labels = examples
         bare = engine.bare(train).mean
         descriptions = class_means(bare, labels.to(bare.device), descriptions)
     return SimilarityHead(
         descriptions, settings.temperature, weights.descriptions, weights.examples
+    )
+
+
+def saved_head(settings: HeadSettings, saved: dict[str, Tensor], backbone: Backbone) -> Head:
+    """Build the head of a finished run from its tensors.
+
+    Raises:
+        KeyError: A tensor is missing.
+    """
+    device = backbone.device
+    if isinstance(settings, VerbalizerSettings):
+        pieces = tuple(tuple(i for i in row if i >= 0) for row in saved["pieces"].tolist())
+        prior = saved["prior"].to(device) if "prior" in saved else None
+        return VerbalizerHead(backbone, Words(pieces), settings, prior)
+    assert isinstance(settings, SimilaritySettings)
+    return SimilarityHead(
+        saved["descriptions"].to(device),
+        settings.temperature,
+        settings.prototypes.descriptions,
+        settings.prototypes.examples,
+        saved["examples"].to(device) if "examples" in saved else None,
     )

@@ -1,21 +1,30 @@
 """The baselines of a run: answers to the same test items from the same examples."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyprompt.baselines.text import majority, tfidf_svm
 from polyprompt.baselines.vectors import closed_form, logistic_regression
+from polyprompt.capabilities import SimilaritySettings
 from polyprompt.experiments.assemble import Group
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.events import Event
+from polyprompt.experiments.in_context import Instructed
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.records import Example
+from polyprompt.training.member import Member
 
 Scores = dict[str | None, NDArray[np.float32]]
 
 
 class Baselines:
-    """Answers of every baseline; runs that share their examples share the answers."""
+    """Answers of every baseline; runs that share their examples share the answers.
+
+    Attributes:
+        notes: By run, what has to be said of its baselines.
+    """
 
     def __init__(
         self,
@@ -33,42 +42,81 @@ class Baselines:
             bare: Their vectors by the frozen backbone, N × D.
         """
         self._plan, self._group, self._examples, self._bare = plan, group, examples, bare
-        self._known: dict[tuple[object, ...], Scores] = {}
+        self._known: dict[tuple[object, ...], tuple[Scores, str]] = {}
+        self._zero_shot: dict[str, NDArray[np.float32]] = {}
+        self._instructed = None if group.words is None else Instructed(plan, group, examples)
+        self.notes: dict[str, str] = {}
 
-    def of(self, run: RunPlan) -> Scores:
+    def of(self, run: RunPlan) -> Generator[Event, None, Scores]:
         """Score the items by every baseline on a run's examples; N × C by the baseline's name."""
-        weight = run.settings.head.prototypes.examples or 1.0
         drawn = tuple((e.language, e.id) for e in run.draw.train)
-        key = (drawn, run.settings.source, weight, run.settings.draw_seed)
+        head = head_of(run.settings).model_dump_json()
+        key = (drawn, run.settings.source, head, run.settings.draw_seed)
         if key not in self._known:
-            self._known[key] = self._compute(run, weight)
-        return self._known[key]
+            scores = self._of_text(run) | self._of_vectors(run)
+            of_decoder, note = yield from self._of_decoder(run)
+            self._known[key] = scores | of_decoder, note
+        scores, self.notes[run.name] = self._known[key]
+        return scores
 
-    def _compute(self, run: RunPlan, weight: float) -> Scores:
-        """Fit and apply the baselines."""
+    def _of_text(self, run: RunPlan) -> Scores:
+        """Fit and apply what sees no backbone."""
         labels = self._plan.card.labels
-        member = self._group.members[self._plan.runs.index(run)]
-        numbers = member.train_labels.numpy()
-        vectors = self._group.engine.bare(member.train).mean.float().cpu().numpy()
-        described = self._group.descriptions.float().cpu().numpy()
         pool = self._plan.data.of("train", run.settings.source) or run.draw.train
         of_pool = [labels.index(str(example.label)) for example in pool]
-        seed = run.settings.draw_seed or 0
         texts = [_text(example) for example in self._examples]
         train = [_text(example) for example in run.draw.train]
-        bare = self._bare
         return {
             "majority": majority(of_pool, len(labels), len(texts)),
-            "tfidf_svm": tfidf_svm(train, numbers, len(labels), texts),
+            "tfidf_svm": tfidf_svm(train, self._numbers(run), len(labels), texts),
+        }
+
+    def _of_vectors(self, run: RunPlan) -> Scores:
+        """Fit and apply what stands on the frozen backbone's mean vectors."""
+        numbers, bare, classes = self._numbers(run), self._bare, len(self._plan.card.labels)
+        vectors = self._group.engine.bare(self._member(run).train).mean.float().cpu().numpy()
+        seed = run.settings.draw_seed or 0
+        regression = logistic_regression(vectors, numbers, None, bare, classes, seed)
+        if self._group.descriptions is None:
+            return {"logistic_regression": regression}
+        head = head_of(run.settings)
+        assert isinstance(head, SimilaritySettings)
+        described = self._group.descriptions.float().cpu().numpy()
+        weight = head.prototypes.examples or 1.0
+        return {
             "zero_shot": closed_form(described, vectors, numbers, 0.0, bare),
-            "logistic_regression": logistic_regression(
-                vectors, numbers, None, bare, len(labels), seed
-            ),
+            "logistic_regression": regression,
             "logistic_regression_descriptions": logistic_regression(
-                vectors, numbers, described, bare, len(labels), seed
+                vectors, numbers, described, bare, classes, seed
             ),
             "closed_form": closed_form(described, vectors, numbers, weight, bare),
         }
+
+    def _of_decoder(self, run: RunPlan) -> Generator[Event, None, tuple[Scores, str]]:
+        """Ask a decoder without training it; nothing for other backbones."""
+        if self._instructed is None:
+            return {}, ""
+        head = head_of(run.settings).model_dump_json()
+        if head not in self._zero_shot:
+            self._zero_shot[head] = yield from self._instructed.zero_shot(run)
+        scores: Scores = {"zero_shot_instruction": self._zero_shot[head]}
+        if not run.settings.in_context_tokens:
+            return scores, "no in-context baseline (in_context_tokens=0)"
+        shown = self._instructed.demonstrations(run)
+        scores["in_context"] = yield from self._instructed.in_context(run, shown)
+        note = (
+            f"in-context baseline: {shown.used} of {shown.given} examples fitted into "
+            f"{len(shown.prefix)} tokens (in_context_tokens={run.settings.in_context_tokens})"
+        )
+        return scores, note
+
+    def _member(self, run: RunPlan) -> Member:
+        """Find a run's member of the group."""
+        return self._group.members[self._plan.runs.index(run)]
+
+    def _numbers(self, run: RunPlan) -> NDArray[np.int64]:
+        """Give the classes of a run's examples."""
+        return self._member(run).train_labels.numpy()
 
 
 def _text(example: Example) -> str:

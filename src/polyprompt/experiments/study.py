@@ -40,6 +40,8 @@ def run_study(study: Study) -> Iterator[Event]:
 
             yield Event("load", 0, 1, f"loading {wanted.name}")
             backbone, loaded = load_backbone(wanted), wanted
+            for note in backbone.facts.notes:
+                yield Event("load", 1, 1, note)
         yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
         folders = [RunFolder(study.folder / run.name) for run in group.runs]
         yield from run_group(group, backbone, folders)

@@ -1,6 +1,7 @@
 """What a head reads and what it answers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,18 +16,34 @@ class States:
     Attributes:
         mean: Over all tokens of the input, soft ones included, … D.
         last: Of the input's last token, … D.
+        branches: Of the tokens of the engine's continuations, one after the other, … A D.
     """
 
     mean: Float[Tensor, "*N D"]
     last: Float[Tensor, "*N D"]
+    branches: Float[Tensor, "*N A D"]
 
     def rows(self, index: slice | int) -> "States":
         """Select inputs."""
-        return States(self.mean[index], self.last[index])
+        return States(self.mean[index], self.last[index], self.branches[index])
+
+    @staticmethod
+    def joined(parts: "Sequence[States]") -> "States":
+        """Put the states of several lots of inputs one after the other."""
+        return States(
+            torch.cat([part.mean for part in parts]),
+            torch.cat([part.last for part in parts]),
+            torch.cat([part.branches for part in parts]),
+        )
 
 
 class Head(ABC):
     """Turns states into one score per label."""
+
+    @property
+    def branches(self) -> tuple[tuple[int, ...], ...]:
+        """Continuations whose states it reads besides the input's own; none for most heads."""
+        return ()
 
     @abstractmethod
     def scores(self, states: States) -> Float[Tensor, "N C"]:
@@ -36,9 +53,18 @@ class Head(ABC):
         """Compute the mean cross-entropy over the labels (nats)."""
         return torch.nn.functional.cross_entropy(self.scores(states).float(), labels)
 
-    @abstractmethod
-    def fitted(self, states: States, labels: Int[Tensor, " N"]) -> "Head":
+    @property
+    def uses_examples(self) -> bool:
+        """Whether ``fitted`` takes anything from the training examples."""
+        return False
+
+    def fitted(self, states: States, labels: Int[Tensor, " N"]) -> "Head":  # noqa: ARG002 (for heads that learn from examples)
         """Give the head with what it takes from the training examples in closed form."""
+        return self
+
+    def calibrated(self, neutral: States) -> "Head":  # noqa: ARG002 (for heads with priors)
+        """Give the head with what inputs without content score taken away."""
+        return self
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

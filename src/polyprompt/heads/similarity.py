@@ -41,6 +41,11 @@ class SimilarityHead(Head):
         """Score the labels by cosine / temperature."""
         return normalize(states.mean.float(), dim=-1) @ self.class_vectors().T / self.temperature
 
+    @property
+    def uses_examples(self) -> bool:
+        """Whether class vectors hold class means."""
+        return self.example_weight != 0
+
     def fitted(self, states: States, labels: Int[Tensor, " N"]) -> "SimilarityHead":
         """Add the class means of the training vectors, weighted by ``example_weight``."""
         if self.example_weight == 0:

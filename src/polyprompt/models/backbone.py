@@ -25,11 +25,13 @@ class Frozen:
         layers: Keys and values of every layer.
         hidden: Last-layer states, B T D.
         mask: Which tokens are real, B T.
+        positions: Their places in the whole input, B T.
     """
 
     layers: KeysValues
     hidden: Float[Tensor, "B T D"]
     mask: Bool[Tensor, "B T"]
+    positions: Int[Tensor, "B T"]
 
     def rows(self, index: Int[Tensor, " N"]) -> "Frozen":
         """Select rows, possibly several times."""
@@ -37,6 +39,7 @@ class Frozen:
             tuple((k[index], v[index]) for k, v in self.layers),
             self.hidden[index],
             self.mask[index],
+            self.positions[index],
         )
 
 
@@ -53,6 +56,7 @@ class BackboneFacts:
         text_prefix: Words its texts begin with.
         parameters: Number of frozen parameters.
         notes: Licence and cautions, for results.
+        commit: Of a model of the Hub; empty for others.
     """
 
     name: str
@@ -63,6 +67,7 @@ class BackboneFacts:
     text_prefix: str
     parameters: int
     notes: tuple[str, ...] = ()
+    commit: str = ""
 
 
 class Backbone(ABC):
@@ -94,7 +99,7 @@ class Backbone(ABC):
         Args:
             x: Table-space vectors.
             positions: Places in the whole input, from 0.
-            mask: Which tokens are real; the others stand on the right.
+            mask: Which tokens are real; the others may stand anywhere.
         """
 
     @abstractmethod
@@ -124,8 +129,14 @@ class Backbone(ABC):
         """Compute the whole forward pass under an explicit attention pattern."""
 
     @abstractmethod
-    def unembed(self, hidden: Float[Tensor, "N D"], ids: Sequence[int]) -> Float[Tensor, "N C"]:
-        """Score some words of the vocabulary from last-layer states.
+    def unembed(
+        self, hidden: Float[Tensor, "N D"], ids: Sequence[int] | None = None
+    ) -> Float[Tensor, "N C"]:
+        """Score words of the vocabulary from last-layer states.
+
+        Args:
+            hidden: Of the tokens before the words.
+            ids: The words; only their rows of the head are used. None for the whole vocabulary.
 
         Raises:
             BackboneError: The model has no language-model head.

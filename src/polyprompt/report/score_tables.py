@@ -12,6 +12,10 @@ BASELINE_NOTES = {
     "first label)",
     "tfidf_svm": "TF-IDF of character 2–5-grams and a linear SVM on the same examples",
     "zero_shot": "frozen backbone, nearest label description, no examples",
+    "zero_shot_instruction": "the decoder without a prompt, the card's instruction, the same label "
+    "words, no examples",
+    "in_context": "the decoder without a prompt, the same examples as demonstrations in "
+    "front of the instruction, as many as fit",
     "logistic_regression": "on the frozen vectors of the same examples, C by cross-validation",
     "logistic_regression_descriptions": "the same with the label descriptions as further rows",
     "closed_form": "frozen backbone, class vector = description + a × class mean, no training",

@@ -43,7 +43,9 @@ class TaskCard(Settings):
     Attributes:
         labels: In the order in which scores are reported.
         label_descriptions: A few English words per label, read by the similarity head.
-        label_words: Per backbone family (``default`` for the rest), one word per label.
+        label_words: Per type of model (``default`` for the rest), one word per label.
+        instruction: A layout without slots for decoders without a soft prompt; the label word
+            follows.
         parallel: Whether one id is the same sentence in every language, so that intervals
             resample items across languages.
         ids_are_positions: Whether ids are numbers whose neighbours come from one article.
@@ -61,6 +63,7 @@ class TaskCard(Settings):
     label_descriptions: dict[str, str] = {}
     label_words: dict[str, dict[str, str]] = {}
     layout: str = "{text}{task}"
+    instruction: str = ""
     metric: Literal["accuracy", "macro_f1"] = "accuracy"
     languages: tuple[str, ...] = ()
     parallel: bool = False
@@ -80,6 +83,16 @@ class TaskCard(Settings):
     def description(self, label: str) -> str:
         """Give the words that describe a label; the label itself where the card has none."""
         return self.label_descriptions.get(label, label.replace("_", " "))
+
+    def words_for(self, model_type: str) -> dict[str, str]:
+        """Give a word per label: the model type's own, the default ones, or the labels."""
+        words = self.label_words.get(model_type) or self.label_words.get("default")
+        return dict(words) if words else {label: label.replace("_", " ") for label in self.labels}
+
+    def instruction_layout(self) -> str:
+        """Give the instruction, or a plain one of the fields where the card has none."""
+        fields = "\n".join(f"{{{name}}}" for name in self.columns.fields)
+        return self.instruction or f"{fields}\nLabel:"
 
 
 def _split_faults(card: TaskCard) -> list[str]:

@@ -88,7 +88,7 @@ def make_optimiser(members: Sequence[Member]) -> torch.optim.AdamW:
     groups = [
         {
             "params": member.trained_parameters(),
-            "lr": member.settings.learning_rate,
+            "lr": member.peak_rate,
             "weight_decay": member.settings.weight_decay,
         }
         for member in members
@@ -136,7 +136,7 @@ def set_rates(
     for group, member in zip(optimiser.param_groups, members, strict=True):
         settings = member.settings
         factor = rate_factor(settings.schedule, step, member.steps, settings.warmup_share)
-        group["lr"] = settings.learning_rate * factor
+        group["lr"] = member.peak_rate * factor
         rates.append(group["lr"])
     return rates
 
@@ -153,13 +153,16 @@ def read(engine: Engine, member: Member, inputs: Sequence[Encoded]) -> States:
         )
         for start in range(0, len(inputs), ROWS_PER_READ)
     ]
-    return States(torch.cat([p.mean for p in parts]), torch.cat([p.last for p in parts]))
+    return States.joined(parts)
 
 
 def fitted_head(engine: Engine, member: Member) -> Head:
-    """Give a run's head with what it takes from the training examples under the present prompt."""
-    states = read(engine, member, member.train)
-    return member.head.fitted(states, member.train_labels.to(states.mean.device))
+    """Give a run's head with what it takes from examples and neutral inputs under its prompt."""
+    head = member.head
+    if head.uses_examples:
+        states = read(engine, member, member.train)
+        head = head.fitted(states, member.train_labels.to(states.mean.device))
+    return head.calibrated(read(engine, member, member.neutral)) if member.neutral else head
 
 
 def _with_dev(engine: Engine, member: Member, best: BestState, record: StepRecord) -> StepRecord:

@@ -29,6 +29,7 @@ class Member:
         dev_labels: Their classes.
         settings: Its own rates, epochs and batch size.
         seed: Of the order of its examples.
+        neutral: Inputs without content, for heads that are calibrated by them.
     """
 
     parts: dict[str, SoftPrompt]
@@ -39,6 +40,13 @@ class Member:
     dev_labels: Tensor
     settings: TrainingSettings
     seed: int
+    neutral: Sequence[Encoded] = ()
+
+    @property
+    def peak_rate(self) -> float:
+        """Highest learning rate, which the plan has written out."""
+        assert self.settings.learning_rate is not None
+        return self.settings.learning_rate
 
     @property
     def steps_per_epoch(self) -> int:

@@ -1,0 +1,31 @@
+"""Models that have seen a benchmark's sentences in training: said wherever results name them."""
+
+_FLORES = (
+    "CONTAMINATED: {name} was fine-tuned on xP3, which holds FLORES-200 sentences; SIB-200 is made "
+    "of them. Do not use its scores on SIB-200 as evidence of transfer (bigscience-workshop/xmtf, "
+    "issue 22); BLOOM, XGLM and mT5 have not seen them so."
+)
+
+CONTAMINATED = {"bloomz": _FLORES, "mt0": _FLORES}
+"""By a part of the model's name, without regard to case."""
+
+MARK = "‡"
+"""Stands behind the name of a contaminated model."""
+
+
+def contamination_of(*names: str) -> tuple[str, ...]:
+    """Say what a model has seen that it is tested on.
+
+    Args:
+        names: By which the model goes; any of them may tell.
+    """
+    for part, sentence in CONTAMINATED.items():
+        for name in names:
+            if part in name.casefold():
+                return (sentence.format(name=name),)
+    return ()
+
+
+def marked(name: str) -> str:
+    """Give a model's name, marked if it is contaminated."""
+    return f"{name} {MARK}" if contamination_of(name) else name

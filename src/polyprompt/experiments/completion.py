@@ -1,0 +1,29 @@
+"""Writes out what a run's settings leave to backbone and card, before anything is loaded."""
+
+from polyprompt.capabilities import FAMILIES, RunSettings, SimilaritySettings, VerbalizerSettings
+from polyprompt.models.locate import locate
+from polyprompt.tasks.card import TaskCard
+
+_HEADS = {"similarity": SimilaritySettings, "verbalizer": VerbalizerSettings}
+
+
+def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
+    """Fill in family, attention, head, label words and learning rate.
+
+    Raises:
+        BackboneError: There is no such backbone, or its family cannot be told.
+    """
+    place = locate(settings.backbone)
+    family = FAMILIES[place.family]
+    backbone = settings.backbone.model_copy(
+        update={
+            "family": place.family,
+            "attention": settings.backbone.attention or family.attentions[0],
+        }
+    )
+    head = settings.head or _HEADS[family.heads[0]]()
+    if isinstance(head, VerbalizerSettings) and head.words is None:
+        head = head.model_copy(update={"words": card.words_for(place.model_type)})
+    rate = settings.training.learning_rate or family.learning_rate
+    training = settings.training.model_copy(update={"learning_rate": rate})
+    return settings.model_copy(update={"backbone": backbone, "head": head, "training": training})

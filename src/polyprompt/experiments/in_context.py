@@ -1,0 +1,133 @@
+"""What a decoder answers without any training: to an instruction alone, or behind examples."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polyprompt.capabilities import VerbalizerSettings
+from polyprompt.data.batching import token_budget_batches
+from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.engine.engine import Engine
+from polyprompt.experiments.assemble import Group, build_encoder, build_engine, neutral_inputs
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.events import Event
+from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.heads.head import States
+from polyprompt.heads.verbalizer import VerbalizerHead
+from polyprompt.records import Example
+from polyprompt.seeds import generator
+from polyprompt.tasks.layout import parse_layout
+
+BETWEEN_EXAMPLES = "\n\n"
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """The examples that stand in front of every input.
+
+    Attributes:
+        prefix: Token ids, the tokenizer's beginning tokens included.
+        used: How many examples fitted.
+        given: How many there are.
+    """
+
+    prefix: tuple[int, ...]
+    used: int
+    given: int
+
+
+class Instructed:
+    """A group's decoder, asked with the card's instruction and the runs' label words."""
+
+    def __init__(self, plan: GroupPlan, group: Group, examples: Sequence[Example]) -> None:
+        """Prepare to answer some items; nothing is trained, so the decoder is always cached."""
+        assert group.words is not None
+        first, backbone = plan.runs[0].settings, group.engine.backbone
+        layout = parse_layout(plan.card.instruction_layout(), plan.card.columns.fields)
+        self._plan, self._words, self._examples = plan, group.words, examples
+        self._alone = build_encoder(layout, first, backbone)
+        self._behind = build_encoder(layout, first, backbone, begins=False)
+        self._engine: Engine = build_engine("cached", backbone, plan.engine, group.words.branches)
+
+    def zero_shot(self, run: RunPlan) -> Generator[Event, None, NDArray[np.float32]]:
+        """Score the items by the instruction alone."""
+        return (yield from self._answer(run, self._alone, None))
+
+    def in_context(
+        self, run: RunPlan, demonstrations: Demonstrations
+    ) -> Generator[Event, None, NDArray[np.float32]]:
+        """Score the items behind demonstrations."""
+        return (yield from self._answer(run, self._behind, demonstrations))
+
+    def demonstrations(self, run: RunPlan) -> Demonstrations:
+        """Write a run's examples out with their label words, as many as there is room for.
+
+        Each round takes one example of every class, so that what fits is balanced; the order within
+        a round, and of the rounds, is the draw's own random one. An example too long for the room
+        that is left is passed over.
+        """
+        words = self._words.pieces
+        longest = max((e.tokens for e in self._behind.encode(self._examples)), default=0)
+        longest += max(map(len, words))
+        facts = self._engine.backbone.facts
+        room = min(run.settings.in_context_tokens, facts.max_positions - longest)
+        between = self._tokens(BETWEEN_EXAMPLES)
+        prefix = list(self._alone.begin)
+        used = 0
+        for example, encoded in self._in_rounds(run):
+            label = self._plan.card.labels.index(str(example.label))
+            piece = [*np.concatenate(encoded.hard).tolist(), *words[label], *between]
+            if len(prefix) + len(piece) <= room:
+                prefix += piece
+                used += 1
+        return Demonstrations(tuple(prefix), used, len(run.draw.train))
+
+    def _in_rounds(self, run: RunPlan) -> list[tuple[Example, Encoded]]:
+        """Order a run's examples by rounds over the classes."""
+        rng = generator(run.settings.draw_seed or 0, "demonstrations")
+        order = rng.permutation(len(run.draw.train)).tolist()
+        seen: dict[str | None, int] = {}
+        rounds = []
+        for index in order:
+            label = run.draw.train[index].label
+            rounds.append((seen.setdefault(label, 0), index))
+            seen[label] += 1
+        chosen = [run.draw.train[index] for _, index in sorted(rounds, key=lambda pair: pair[0])]
+        return list(zip(chosen, self._behind.encode(chosen), strict=True))
+
+    def _tokens(self, text: str) -> list[int]:
+        """Tokenize fixed words."""
+        rows = self._engine.backbone.tokenizer([text], add_special_tokens=False)["input_ids"]
+        return list(rows[0])  # type: ignore[index]  # a list of lists of ids
+
+    def _answer(
+        self, run: RunPlan, encoder: Encoder, demonstrations: Demonstrations | None
+    ) -> Generator[Event, None, NDArray[np.float32]]:
+        """Score the items, batch by batch, sorted by length across languages."""
+        settings = head_of(run.settings)
+        assert isinstance(settings, VerbalizerSettings)
+        inputs = encoder.encode(self._examples)
+        head = VerbalizerHead(self._engine.backbone, self._words, settings)
+        neutral = neutral_inputs(settings, encoder, self._plan.card)
+        if neutral:
+            head = head.calibrated(self._read(neutral, demonstrations))
+        scores = np.zeros((len(inputs), len(self._words.pieces)), dtype=np.float32)
+        done = 0
+        budget = self._plan.engine.tokens_per_batch
+        for rows in token_budget_batches([one.tokens for one in inputs], budget):
+            with torch.no_grad():
+                states = self._read([inputs[row] for row in rows], demonstrations)
+                scores[rows] = head.scores(states).float().cpu().numpy()
+            done += len(rows)
+            yield Event("baselines", done, len(inputs))
+        return scores
+
+    @torch.no_grad()
+    def _read(self, inputs: Sequence[Encoded], demonstrations: Demonstrations | None) -> States:
+        """Read inputs alone or behind demonstrations."""
+        if demonstrations is None:
+            return self._engine.bare(inputs)
+        return self._engine.behind(demonstrations.prefix, inputs)

@@ -1,0 +1,233 @@
+"""The causal family: decoders of transformers' Auto classes, answering through their LM head.
+
+Soft prompts live in the space of the embedding table. A model that scales its look-ups (XGLM,
+Gemma) scales them too; what it does behind the look-up (BLOOM's LayerNorm) it does itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicCache
+
+from polyprompt.errors import BackboneError, listing
+from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
+from polyprompt.models.bloom import AlibiKeys
+from polyprompt.models.frozen_cache import attention_bias, kept, reading
+from polyprompt.models.placement import Placement, PositionArgument
+
+PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
+"""How a model type is told where its tokens stand; all others take ``position_ids``."""
+
+_WINDOWED = ("window_size", "attention_window", "attention_chunk_size", "attention_window_size")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """How far back the layers of a model see.
+
+    Attributes:
+        of_kind: Tokens per kind of layer, None for all; the mask of a model with one kind stands
+            under the empty name.
+    """
+
+    of_kind: Mapping[str, int | None]
+
+    @property
+    def shortest(self) -> int | None:
+        """The least window; None if every layer sees everything."""
+        return min((w for w in self.of_kind.values() if w is not None), default=None)
+
+    def masks(
+        self,
+        allowed: Bool[Tensor, "B S T"],
+        positions: Int[Tensor, "B S"],
+        key_positions: Int[Tensor, "B T"],
+        dtype: torch.dtype,
+    ) -> Tensor | dict[str, Tensor]:
+        """Write the attention pattern as the model wants it, by places and not by columns."""
+        distance = positions[:, :, None] - key_positions[:, None, :]
+        masks = {
+            kind: attention_bias(allowed if width is None else allowed & (distance < width), dtype)
+            for kind, width in self.of_kind.items()
+        }
+        return masks.get("", masks)
+
+
+def windows_of(config: PreTrainedConfig, name: str) -> Windows:
+    """Read from a configuration how far back each layer sees.
+
+    Raises:
+        BackboneError: A kind of layer that keeps something else than keys and values of all tokens.
+    """
+    width = getattr(config, "sliding_window", None)
+    kinds = dict.fromkeys(getattr(config, "layer_types", None) or ())
+    unknown = [k for k in kinds if k not in {"full_attention", "sliding_attention"}]
+    unknown += [a for a in _WINDOWED if getattr(config, a, None)]
+    if unknown:
+        raise BackboneError(
+            f"{name} ({config.model_type}) has layers of the kind {listing(unknown)}; the causal "
+            "family reads models with full and sliding-window attention."
+        )
+    if set(kinds) == {"full_attention"} or not (kinds or width):
+        return Windows({"": None})
+    if not kinds:
+        used = getattr(config, "use_sliding_window", True)
+        return Windows({"": width if used else None})
+    return Windows({k: width if k == "sliding_attention" else None for k in kinds})
+
+
+class CausalBackbone(Backbone):
+    """A transformers decoder with a language-model head."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        facts: BackboneFacts,
+    ) -> None:
+        """Wrap a loaded model; it is frozen and set to evaluation here.
+
+        Raises:
+            BackboneError: It has no LM head, or a kind of layer that cannot be read.
+        """
+        self._model = model.eval().requires_grad_(requires_grad=False)
+        self._body = _body(model)
+        self._embeddings = model.get_input_embeddings()
+        config = model.config.get_text_config(decoder=True)
+        head = model.get_output_embeddings()
+        if not isinstance(head, nn.Linear):
+            raise BackboneError(f"{facts.name} has no language-model head.")
+        self._head = head
+        self._softcap = getattr(config, "final_logit_softcapping", None)
+        self._windows = windows_of(config, facts.name)
+        self._placement = PLACEMENTS.get(config.model_type, PositionArgument)(self._body)
+        self._scale = _look_up_scale(self._embeddings)
+        self.tokenizer = tokenizer
+        self.facts = facts
+        self.device, self.dtype = model.device, model.dtype
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that the most short-sighted layer sees; None if every layer sees everything."""
+        return self._windows.shortest
+
+    @property
+    def table(self) -> Float[Tensor, "V D"]:
+        """The word embeddings, before any scaling."""
+        weight = self._embeddings.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
+        """Look token ids up in the table."""
+        return self.table[ids]
+
+    @torch.no_grad()
+    def reference(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " V"]:
+        """Score the next word by transformers' own forward pass over one unpadded input."""
+        return self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1).logits[0, -1]
+
+    @torch.no_grad()
+    def encode(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"],
+    ) -> Frozen:
+        """Compute keys, values and states of the tokens before anything trained."""
+        cache = DynamicCache()  # without a configuration, so that no window is cropped
+        allowed = mask[:, None, :] & (positions[:, :, None] >= positions[:, None, :])
+        hidden = self._run(x, positions, allowed, positions, cache)
+        return Frozen(kept(cache), hidden, mask, positions)
+
+    def extend(
+        self,
+        frozen: Frozen,
+        x: Float[Tensor, "B S D"],
+        positions: Int[Tensor, "B S"],
+        allowed: Bool[Tensor, "B S S"],
+    ) -> Float[Tensor, "B S D"]:
+        """Compute the states of live tokens, which stand behind the frozen ones."""
+        text = frozen.mask[:, None, :].expand(-1, x.shape[1], -1)
+        key_positions = torch.cat([frozen.positions, positions], dim=1)
+        whole = torch.cat([text, allowed], dim=2)
+        return self._run(x, positions, whole, key_positions, reading(frozen))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        allowed: Bool[Tensor, "B T T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Compute the whole forward pass under an explicit attention pattern."""
+        return self._run(x, positions, allowed, positions, None)
+
+    def unembed(
+        self, hidden: Float[Tensor, "N D"], ids: Sequence[int] | None = None
+    ) -> Float[Tensor, "N C"]:
+        """Score words of the vocabulary by their rows of the LM head; a few of them in float32.
+
+        In half precision the scores of two words could not be told apart.
+        """
+        if ids is None:
+            scores = self._head(hidden)
+        else:
+            rows = torch.as_tensor(list(ids), device=self._head.weight.device)
+            bias = None if self._head.bias is None else self._head.bias[rows].float()
+            scores = nn.functional.linear(hidden.float(), self._head.weight[rows].float(), bias)
+        if self._softcap:
+            scores = self._softcap * torch.tanh(scores / self._softcap)
+        return scores
+
+    def _run(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        allowed: Tensor,
+        key_positions: Tensor,
+        cache: Any,
+    ) -> Tensor:
+        """Run the decoder on table-space vectors; what a query may see is B S T."""
+        masks = self._windows.masks(allowed, positions, key_positions, x.dtype)
+        with self._placement.placed(positions, key_positions) as options:
+            out = self._body(
+                inputs_embeds=x * self._scale.to(x.dtype),
+                attention_mask=masks,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                **options,
+            )
+        return out.last_hidden_state
+
+
+def _body(model: PreTrainedModel) -> nn.Module:
+    """Find the decoder under the LM head."""
+    body = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
+    return model.base_model if body is None or body is model else body
+
+
+def _look_up_scale(embeddings: nn.Module) -> Tensor:
+    """Measure what a model multiplies its look-ups by.
+
+    Raises:
+        BackboneError: Looking up does more than scaling the table's rows.
+    """
+    weight = embeddings.weight
+    assert isinstance(weight, Tensor)
+    ids = torch.arange(min(64, len(weight)), device=weight.device)
+    ids = ids[weight[ids].abs().amax(1) > 0]
+    with torch.no_grad():
+        seen, rows = embeddings(ids).float(), weight[ids].float()
+    scale = (seen * rows).sum() / (rows * rows).sum()
+    if not torch.allclose(seen, rows * scale, rtol=1e-2, atol=1e-6):
+        raise BackboneError(
+            "This model's word embeddings are not the rows of one table times a number; a soft "
+            "prompt has no place in them."
+        )
+    exact = getattr(embeddings, "embed_scale", None)
+    return scale.detach() if exact is None else torch.as_tensor(exact, device=weight.device)

@@ -1,0 +1,109 @@
+"""Refuses at start-up a model whose cached path is not its whole forward pass."""
+
+import torch
+from torch import Tensor
+
+from polyprompt.errors import BackboneError
+from polyprompt.models.backbone import Backbone
+from polyprompt.models.causal import CausalBackbone
+
+ENCODER_TOLERANCE = 1e-3
+CAUSAL_TOLERANCE = 1e-4
+HALF_PRECISION_TOLERANCE = 5e-2
+LONGEST_PROBED_WINDOW = 1024
+
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError)
+
+
+def probe_encoder(backbone: Backbone, tolerance: float = ENCODER_TOLERANCE) -> None:
+    """Refuse an encoder whose cached one-way path differs from its whole forward pass.
+
+    Raises:
+        BackboneError: The greatest relative difference is above ``tolerance``.
+    """
+    ids = torch.arange(4, 10, device=backbone.device)[None] % backbone.table.shape[0]
+    text, soft = backbone.embed(ids[:, :4]), backbone.embed(ids[:, 4:])
+    places = torch.arange(6, device=backbone.device)[None]
+    see = torch.ones(1, 6, 6, dtype=torch.bool, device=backbone.device)
+    see[:, :4, 4:] = False
+    try:
+        with torch.no_grad():
+            whole = backbone.forward(torch.cat([text, soft], 1), places, see)[:, 4:]
+            frozen = backbone.encode(text, places[:, :4], see[:, 0, :4])
+            cached = backbone.extend(frozen, soft, places[:, 4:], see[:, 4:, 4:])
+    except _FAILURES as error:
+        raise BackboneError(
+            f"{backbone.facts.name} cannot be run with one-way attention "
+            f"({_first_line(error)}). Set backbone.attention=full."
+        ) from error
+    _check(backbone, cached, whole, tolerance, "Set backbone.attention=full.")
+
+
+def probe_decoder(backbone: CausalBackbone, tolerance: float = CAUSAL_TOLERANCE) -> None:
+    """Refuse a decoder whose cached path differs from transformers' own pass, sentence by sentence.
+
+    Texts of several lengths, one of them longer than a short sliding window, are padded, encoded
+    once and read by two runs side by side; the reference reads each alone, without padding, cache
+    or mask of ours.
+
+    Raises:
+        BackboneError: The greatest relative difference of the next word's scores is above
+            ``tolerance``.
+    """
+    lengths = [5, 1, 3]
+    window = backbone.window
+    if window is not None and window <= LONGEST_PROBED_WINDOW:
+        lengths.append(window + 3)
+    advice = "This model cannot be used; other members of the causal family can."
+    for length in (lengths[:3], lengths[3:]):
+        if not length:
+            continue
+        try:
+            with torch.no_grad():
+                ours, theirs = _two_runs(backbone, length)
+        except _FAILURES as error:
+            raise BackboneError(
+                f"{backbone.facts.name} cannot be run on cached texts ({_first_line(error)}). "
+                + advice
+            ) from error
+        _check(backbone, ours, theirs, tolerance, advice)
+
+
+def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Score the next word after text and either of two continuations, both ways; N V."""
+    device, vocabulary = backbone.device, backbone.table.shape[0]
+    width = max(lengths)
+    ids = (torch.arange(len(lengths) * width, device=device) * 7 + 11) % vocabulary
+    ids = ids.view(len(lengths), width)
+    sizes = torch.tensor(lengths, device=device)
+    places = torch.arange(width, device=device).expand_as(ids)
+    frozen = backbone.encode(backbone.embed(ids), places, places < sizes[:, None])
+    runs = torch.tensor([[5, 17], [23, 41]], device=device) % vocabulary
+    live = runs.view(1, 4).expand(len(lengths), -1)
+    block = torch.tensor([0, 0, 1, 1], device=device)
+    see = (block[:, None] == block) & torch.ones(4, 4, device=device).bool().tril()
+    behind = sizes[:, None] + torch.tensor([0, 1, 0, 1], device=device)
+    states = backbone.extend(frozen, backbone.embed(live), behind, see.expand(len(lengths), -1, -1))
+    ours = backbone.unembed(states[:, [1, 3]].flatten(0, 1))
+    theirs = [
+        backbone.reference(torch.cat([row[:size], run]))
+        for row, size in zip(ids, lengths, strict=True)
+        for run in runs
+    ]
+    return ours, torch.stack(theirs)
+
+
+def _check(backbone: Backbone, ours: Tensor, theirs: Tensor, tolerance: float, advice: str) -> None:
+    """Refuse a difference that is too large for the precision."""
+    difference = float((theirs - ours).abs().max() / theirs.abs().max().clamp(min=1e-9))
+    limit = tolerance if backbone.dtype is torch.float32 else HALF_PRECISION_TOLERANCE
+    if not difference <= limit:
+        raise BackboneError(
+            f"{backbone.facts.name}: the cached path differs from the whole forward pass by "
+            f"{difference:.1e} (allowed {limit:.0e}). {advice}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    """Give an error's type and the first line of its message."""
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
