@@ -140,7 +140,7 @@ def test_what_looks_wrong_is_said_in_words():
 def test_one_class_everywhere_is_noticed():
     table = answers({("r", None, "eng_Latn"): [1] * 10})
     summary = summarise(table, parallel=True)
-    assert "100 % of the answers are 'a'" in diagnose(table, summary, {"r": None}, ["a", "b"])[0]
+    assert "English 100 % 'a'" in diagnose(table, summary, {"r": None}, ["a", "b"])[0]
 
 
 def test_scores_have_their_columns_and_leave_unlabelled_rows_out():

@@ -1,7 +1,11 @@
 """Models that have seen a benchmark's sentences in training: said wherever results name them."""
 
+from collections.abc import Sequence
+
+_WARNING = "CONTAMINATED: "
+
 _FLORES = (
-    "CONTAMINATED: {name} was fine-tuned on xP3, which holds FLORES-200 sentences; SIB-200 is made "
+    _WARNING + "{name} was fine-tuned on xP3, which holds FLORES-200 sentences; SIB-200 is made "
     "of them. Do not use its scores on SIB-200 as evidence of transfer (bigscience-workshop/xmtf, "
     "issue 22); BLOOM, XGLM and mT5 have not seen them so."
 )
@@ -24,6 +28,11 @@ def contamination_of(*names: str) -> tuple[str, ...]:
             if part in name.casefold():
                 return (sentence.format(name=name),)
     return ()
+
+
+def contamination_notes(notes: Sequence[str]) -> tuple[str, ...]:
+    """Pick out of a backbone's notes those on what it has seen."""
+    return tuple(note for note in notes if note.startswith(_WARNING))
 
 
 def marked(name: str) -> str:

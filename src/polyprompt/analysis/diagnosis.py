@@ -51,10 +51,11 @@ def _untrained(last_losses: Mapping[str, float | None], classes: int) -> list[st
 
 def _below_zero_shot(predictions: pl.DataFrame) -> list[str]:
     """Find runs that are worse than the frozen backbone without examples."""
-    if "zero_shot" not in predictions["baseline"].unique():
+    known = set(predictions["baseline"].unique()) & {"zero_shot", "zero_shot_instruction"}
+    if not known:
         return []
     own = _mean_by_run(predictions, None)
-    zero = _mean_by_run(predictions, "zero_shot")
+    zero = _mean_by_run(predictions, known.pop())
     return [
         f"Run {run}: below zero-shot ({100 * own[run]:.1f} against {100 * zero[run]:.1f}, mean "
         "over languages): the examples did harm."
@@ -71,10 +72,16 @@ def _one_class(predictions: pl.DataFrame) -> list[str]:
     shares = counts.join(totals, on=["run", "language"])
     shares = shares.with_columns(share=pl.col("len") / pl.col("all"))
     rows = shares.filter(pl.col("share") > ONE_CLASS_SHARE)
+    rows = rows.sort("share", "language", descending=[True, False])
+    found: dict[str, list[str]] = {}
+    for row in rows.iter_rows(named=True):
+        found.setdefault(row["run"], []).append(
+            f"{language_name(row['language'])} {100 * row['share']:.0f} % '{row['prediction']}'"
+        )
     return [
-        f"Run {row['run']}, {language_name(row['language'])}: {100 * row['share']:.0f} % of the "
-        f"answers are '{row['prediction']}'; the scores of this language say little."
-        for row in rows.sort("share", "run", "language", descending=True).iter_rows(named=True)
+        f"Run {run}: nearly all answers of a language are one class, so that its scores say "
+        f"little: {', '.join(found[run])}."
+        for run in sorted(found)
     ]
 
 

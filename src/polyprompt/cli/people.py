@@ -56,12 +56,14 @@ def fit(
 
 def fit_summary(run: "RunFolder") -> list[str]:
     """Say what a fit did and how sure one can be of it."""
+    from polyprompt.cautions import contamination_notes, marked
     from polyprompt.cli.console import program_name
 
     record, scores = run.record(), run.scores()
     lines = [
         f"Fitted {len(record['labels'])} labels on {record['train_examples']} examples: "
-        f"{record['trained_parameters']} trained numbers on {record['backbone']}.",
+        f"{record['trained_parameters']} trained numbers on {marked(record['backbone'])}.",
+        *contamination_notes(record["backbone_notes"]),
     ]
     rows = [r for r in scores.iter_rows(named=True) if r["metric"] == "accuracy"]
     own = next((r for r in rows if r["baseline"] is None), None)

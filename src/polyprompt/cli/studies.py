@@ -49,6 +49,7 @@ def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> 
 
 def check(study: StudyPath, overrides: Overrides = None) -> None:
     """Check all that can be known of a study before a model is loaded."""
+    from polyprompt.cautions import marked
     from polyprompt.cli.console import make_console
     from polyprompt.experiments.config import load_study
     from polyprompt.experiments.plan import plan_study
@@ -68,7 +69,8 @@ def check(study: StudyPath, overrides: Overrides = None) -> None:
             f"  task {group.card.name}: {len(first.draw.train)} train, {len(first.draw.dev)} dev, "
             f"{len(test)} test items in {len(group.data.languages('test'))} languages "
             f"({group.data.origin})",
-            f"  backbone {first.settings.backbone.name}: {backbone_note(first.settings.backbone)}",
+            f"  backbone {marked(first.settings.backbone.name)}: "
+            f"{backbone_note(first.settings.backbone)}",
         )
         for line in lines:
             console.print(line, markup=False)

@@ -10,6 +10,7 @@ import polars as pl
 
 from polyprompt.analysis.diagnosis import diagnose
 from polyprompt.analysis.summary import Summary, summarise
+from polyprompt.cautions import contamination_notes, marked
 from polyprompt.errors import StoreError
 from polyprompt.experiments.store import RunFolder
 from polyprompt.fingerprint import fingerprint
@@ -89,12 +90,15 @@ def _setting(title: str, folders: Sequence[RunFolder]) -> Setting:
     records = [folder.record() for folder in folders]
     summary = summarise(predictions, parallel=bool(records[0]["parallel"]))
     losses = {folder.name: _last_loss(folder) for folder in folders}
-    warnings = diagnose(predictions, summary, losses, records[0]["labels"])
-    return Setting(title, tuple(folders), tuple(records), summary, tuple(warnings))
+    found = diagnose(predictions, summary, losses, records[0]["labels"])
+    warnings = (*contamination_notes(records[0]["backbone_notes"]), *found)
+    return Setting(title, tuple(folders), tuple(records), summary, warnings)
 
 
 def _last_loss(folder: RunFolder) -> float | None:
-    """Average the training loss over a run's last epoch."""
+    """Average the training loss over a run's last epoch; None where it is not over the labels."""
+    if folder.config()["head"].get("loss") == "vocabulary":
+        return None
     lines = (folder.path / "steps.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [step for step in map(json.loads, lines) if step["loss"] is not None]
     last = [step["loss"] for step in steps if step["epoch"] > steps[-1]["epoch"] - 1]
@@ -106,7 +110,8 @@ def _title(config: dict[str, Any], configs: Sequence[dict[str, Any]]) -> str:
     flat = [_flatten(c) for c in configs]
     own = _flatten(config)
     varying = [key for key in own if len({repr(other.get(key)) for other in flat}) > 1]
-    return ", ".join(f"{key}={own[key]}" for key in varying) or "All runs"
+    shown = own | {"backbone.name": marked(str(own["backbone.name"]))}
+    return ", ".join(f"{key}={shown[key]}" for key in varying) or "All runs"
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

