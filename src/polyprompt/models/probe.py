@@ -47,30 +47,28 @@ def probe_decoder(backbone: CausalBackbone, tolerance: float = CAUSAL_TOLERANCE)
     or mask of ours.
 
     Raises:
-        BackboneError: The greatest relative difference of the next word's scores is above
-            ``tolerance``.
+        BackboneError: The greatest relative difference, of the last states or of the next word's
+            scores, is above ``tolerance``.
     """
     lengths = [5, 1, 3]
     window = backbone.window
     if window is not None and window <= LONGEST_PROBED_WINDOW:
         lengths.append(window + 3)
     advice = "This model cannot be used; other members of the causal family can."
-    for length in (lengths[:3], lengths[3:]):
-        if not length:
-            continue
-        try:
-            with torch.no_grad():
-                ours, theirs = _two_runs(backbone, length)
-        except _FAILURES as error:
-            raise BackboneError(
-                f"{backbone.facts.name} cannot be run on cached texts ({_first_line(error)}). "
-                + advice
-            ) from error
+    try:
+        with torch.no_grad():
+            pairs = [_two_runs(backbone, part) for part in (lengths[:3], lengths[3:]) if part]
+            pairs.append(_scores(backbone))
+    except _FAILURES as error:
+        raise BackboneError(
+            f"{backbone.facts.name} cannot be run on cached texts ({_first_line(error)}). {advice}"
+        ) from error
+    for ours, theirs in pairs:
         _check(backbone, ours, theirs, tolerance, advice)
 
 
 def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Score the next word after text and either of two continuations, both ways; N V."""
+    """Read text and either of two continuations, both ways; the states of their last tokens, N D."""
     device, vocabulary = backbone.device, backbone.table.shape[0]
     width = max(lengths)
     ids = (torch.arange(len(lengths) * width, device=device) * 7 + 11) % vocabulary
@@ -84,13 +82,19 @@ def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Ten
     see = (block[:, None] == block) & torch.ones(4, 4, device=device).bool().tril()
     behind = sizes[:, None] + torch.tensor([0, 1, 0, 1], device=device)
     states = backbone.extend(frozen, backbone.embed(live), behind, see.expand(len(lengths), -1, -1))
-    ours = backbone.unembed(states[:, [1, 3]].flatten(0, 1))
     theirs = [
-        backbone.reference(torch.cat([row[:size], run]))
+        backbone.reference_state(torch.cat([row[:size], run]))
         for row, size in zip(ids, lengths, strict=True)
         for run in runs
     ]
-    return ours, torch.stack(theirs)
+    return states[:, [1, 3]].flatten(0, 1), torch.stack(theirs)
+
+
+def _scores(backbone: CausalBackbone) -> tuple[Tensor, Tensor]:
+    """Score the whole vocabulary after a few tokens, both ways; 1 V."""
+    ids = torch.tensor([5, 17, 23], device=backbone.device) % backbone.table.shape[0]
+    state = backbone.reference_state(ids)
+    return backbone.unembed(state[None]), backbone.reference(ids)[None]
 
 
 def _check(backbone: Backbone, ours: Tensor, theirs: Tensor, tolerance: float, advice: str) -> None:
