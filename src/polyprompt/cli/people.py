@@ -25,12 +25,19 @@ def fit(
         str, typer.Option(help="Language of the texts, for the record.")
     ] = "unknown",
     seed: Annotated[int, typer.Option(help="Of the initial value and the order.")] = 0,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="KEY=VALUE: any setting, e.g. head.loss=vocabulary; repeatable."
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,  # noqa: FBT002
 ) -> None:
     """Fit a classifier to your own examples, and say how good it is by cross-validation."""
     from polyprompt.classifier import fit_settings, own_examples
     from polyprompt.cli.console import ProgressView, make_console
     from polyprompt.data.readers import read_columns
+    from polyprompt.experiments.config import apply_overrides
     from polyprompt.experiments.fitting import fit_examples, own_card
     from polyprompt.experiments.store import RunFolder
     from polyprompt.languages.catalogue import catalogue, check_languages
@@ -42,9 +49,8 @@ def fit(
     texts, labels = read_columns(examples, text_column, label_column)
     items = own_examples(texts, labels, language)
     card = own_card(examples.stem, labels, _descriptions(describe or []))
-    settings = fit_settings(
-        backbone=backbone, train_seed=seed, draw_seed=seed, seed=seed, source=(language,)
-    )
+    chosen = {"backbone": backbone, "train_seed": seed, "draw_seed": seed, "seed": seed}
+    settings = fit_settings(**apply_overrides(chosen | {"source": [language]}, change or []))
     folder = output or Path("runs") / "fit" / examples.stem
     with ProgressView(console, quiet=quiet).open() as view:
         model = load_backbone(settings.backbone)

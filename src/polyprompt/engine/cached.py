@@ -17,7 +17,6 @@ from polyprompt.engine.store import FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
 
-
 TOKENS_SIDE_BY_SIDE = 384
 """Live tokens of several inputs that share a prefix; more of them waste attention on each other."""
 

@@ -68,7 +68,7 @@ def probe_decoder(backbone: CausalBackbone, tolerance: float = CAUSAL_TOLERANCE)
 
 
 def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Read text and either of two continuations, both ways; the states of their last tokens, N D."""
+    """Read text and either of two continuations, both ways; their last tokens' states, N D."""
     device, vocabulary = backbone.device, backbone.table.shape[0]
     width = max(lengths)
     ids = (torch.arange(len(lengths) * width, device=device) * 7 + 11) % vocabulary
