@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.engine.engine import Engine, Prompts, choose
 from polyprompt.errors import DataError, StoreError
-from polyprompt.experiments.assemble import build_encoder, build_engine, saved_head
+from polyprompt.experiments.assemble import build_encoder, build_engine, longest_branch, saved_head
 from polyprompt.experiments.compatibility import attention_of, head_of
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.fitting import fit_examples, own_card
@@ -157,7 +157,8 @@ class Classifier:
         layout = _layout(settings, record)
         self._head, self._prompts = _load_parts(run, settings, layout, backbone)
         self._engine = _engine(settings, layout, backbone, self._head.branches)
-        self._encoder = build_encoder(layout, settings, backbone)
+        continued = longest_branch(self._head.branches)
+        self._encoder = build_encoder(layout, settings, backbone, continued=continued)
         self._backbone, self.folder = backbone, run.path
         return self
 

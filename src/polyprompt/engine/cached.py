@@ -1,18 +1,17 @@
 """The cached engine: frozen tokens are computed once, a pass computes the live ones only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.batching import packs, token_budget_batches
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.arrangement import Arranged, arrange, pad, shift_codes
+from polyprompt.engine.arrangement import Arranged, arrange, pad
 from polyprompt.engine.engine import Engine, Prompts
+from polyprompt.engine.live import Live, branch_states, pool
 from polyprompt.engine.store import FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
@@ -64,7 +63,7 @@ class CachedEngine(Engine):
         ]
         starts = prompts.starts()
         live = [
-            _Live.of([row], [starts[run]], self.branches)
+            Live.of([row], [starts[run]], self.branches)
             for row, run in zip(rows, runs, strict=True)
         ]
         return self._read(self._frozen(rows), live, torch.cat(prompts.vectors), 1)
@@ -80,7 +79,7 @@ class CachedEngine(Engine):
         states: dict[int, States] = {}
         for runs in self._with_one_frozen_part(rows):
             of_inputs = zip(*(rows[run] for run in runs), strict=True)
-            live = [_Live.of(own, [starts[r] for r in runs], self.branches) for own in of_inputs]
+            live = [Live.of(own, [starts[r] for r in runs], self.branches) for own in of_inputs]
             read = self._read(self._frozen(rows[runs[0]]), live, table, len(runs))
             for index, run in enumerate(runs):
                 states[run] = read.rows(slice(index * len(inputs), (index + 1) * len(inputs)))
@@ -91,16 +90,16 @@ class CachedEngine(Engine):
         """Encode the prefix once; inputs stand side by side behind it and do not see each other."""
         codes = np.asarray(prefix, dtype=np.int64)
         front = Arranged(codes, np.ones(len(codes), dtype=bool))
-        frozen = self._frozen([front])
-        if not self._store.is_full:
-            self._store.add([self._key(front)], frozen)
+        key, frozen = self._key(front), self._frozen([front])
+        if key not in self._store and not self._store.is_full:
+            self._store.add([key], frozen)
         words = [np.concatenate(one.hard) for one in inputs]
         rows = [Arranged(own, np.zeros(len(own), dtype=bool)) for own in words]
         nothing = self.backbone.table[:0].float()
         parts = []
         for pack in packs([len(own) for own in words], TOKENS_SIDE_BY_SIDE):
             beside = rows[pack]
-            live = _Live.of(beside, [0] * len(beside), self.branches, len(codes))
+            live = Live.of(beside, [0] * len(beside), self.branches, len(codes))
             parts.append(self._read(frozen, [live], nothing, len(beside)))
         return States.joined(parts)
 
@@ -141,7 +140,7 @@ class CachedEngine(Engine):
             return self._store.batch(keys)
         return self._encode(rows)
 
-    def _read(self, frozen: Frozen, live: Sequence["_Live"], table: Tensor, runs: int) -> States:
+    def _read(self, frozen: Frozen, live: Sequence[Live], table: Tensor, runs: int) -> States:
         """Extend frozen inputs by live tokens and pool; states are R × B, run by run.
 
         Args:
@@ -167,131 +166,10 @@ class CachedEngine(Engine):
             hidden = self.backbone.extend(frozen, x, positions.clamp(min=0), allowed)
         members = blocks[None] == torch.arange(runs, device=device)[:, None, None]
         trunk = members & (branches == 0)[None]
-        mean, last = _pool(frozen, hidden, positions, trunk)
+        mean, last = pool(frozen, hidden, positions, trunk)
         answers = pad([tokens.answers for tokens in live], -1, device)
         return States(
             mean.flatten(0, 1),
             last.flatten(0, 1),
-            _branch_states(hidden, answers, members, sum(map(len, self.branches))).flatten(0, 1),
+            branch_states(hidden, answers, members, sum(map(len, self.branches))).flatten(0, 1),
         )
-
-
-@dataclass(frozen=True)
-class _Live:
-    """The live tokens of one input, those of several runs one after the other.
-
-    Attributes:
-        codes: Token ids, or rows of the prompts' common table.
-        positions: In the whole input of their run.
-        blocks: Index of the run; tokens of one block see one another.
-        branches: 0 for the input's own tokens, 1 … for those of continuations, which see the
-            input's and their own.
-        answers: Place of a continuation's token among all of them; -1 for the input's own.
-    """
-
-    codes: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    blocks: NDArray[np.int64]
-    branches: NDArray[np.int64]
-    answers: NDArray[np.int64]
-
-    @staticmethod
-    def of(
-        rows: Sequence[Arranged],
-        starts: Sequence[int],
-        branches: Sequence[Sequence[int]],
-        offset: int = 0,
-    ) -> "_Live":
-        """Collect the live tokens of one input as several runs arrange it.
-
-        Args:
-            rows: One per run.
-            starts: Row of the common table at which each run's soft tokens begin.
-            branches: Continuations.
-            offset: Tokens that stand in front of all this.
-        """
-        tail = _Tail.of(branches)
-        columns = []
-        for run, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            codes, positions = row.part(frozen=False)
-            own = np.zeros(len(codes), dtype=np.int64)
-            columns.append(
-                (
-                    np.concatenate([shift_codes(codes, start), tail.words]),
-                    np.concatenate([positions, tail.places + len(row.codes)]) + offset,
-                    np.full(len(codes) + len(tail.words), run),
-                    np.concatenate([own, tail.owners]),
-                    np.concatenate([own - 1, np.arange(len(tail.words))]),
-                )
-            )
-        return _Live(*(np.concatenate(column) for column in zip(*columns, strict=True)))
-
-
-@dataclass(frozen=True)
-class _Tail:
-    """The tokens of all continuations, one after the other.
-
-    Attributes:
-        words: Token ids.
-        owners: Which continuation each belongs to, from 1.
-        places: Their place in it, from 0.
-    """
-
-    words: NDArray[np.int64]
-    owners: NDArray[np.int64]
-    places: NDArray[np.int64]
-
-    @staticmethod
-    def of(branches: Sequence[Sequence[int]]) -> "_Tail":
-        """Lay continuations out."""
-        tokens = [
-            (word, owner, place)
-            for owner, branch in enumerate(branches, start=1)
-            for place, word in enumerate(branch)
-        ]
-        table = np.array(tokens, dtype=np.int64).reshape(-1, 3)
-        return _Tail(table[:, 0], table[:, 1], table[:, 2])
-
-
-def _pool(
-    frozen: Frozen, hidden: Tensor, positions: Tensor, members: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Pool frozen and live states of every run: their mean and the last one, R B D.
-
-    Args:
-        frozen: The text's states.
-        hidden: Live states, B S D.
-        positions: Of live tokens, B S.
-        members: Which live token belongs to which run, R B S.
-    """
-    text = frozen.hidden.float() * frozen.mask[..., None]
-    live_sum = torch.einsum("rbs,bsd->rbd", members.float(), hidden.float())
-    count = frozen.mask.sum(1)[None] + members.sum(2)
-    mean = (text.sum(1)[None] + live_sum) / count[..., None]
-    every = torch.cat([frozen.hidden, hidden], dim=1)
-    text_places = frozen.positions.masked_fill(~frozen.mask, -1)
-    places = torch.cat(
-        [
-            text_places[None].expand(len(members), -1, -1),
-            positions[None].masked_fill(~members, -1),
-        ],
-        dim=2,
-    )
-    last = every[torch.arange(len(every), device=every.device)[None], places.argmax(2)]
-    return mean, last
-
-
-def _branch_states(hidden: Tensor, answers: Tensor, members: Tensor, count: int) -> Tensor:
-    """Find the states of the continuations' tokens, R B A D.
-
-    Args:
-        hidden: Live states, B S D.
-        answers: Which of the continuations' tokens a live token is, B S.
-        members: Which live token belongs to which run, R B S.
-        count: Tokens of all continuations (A).
-    """
-    if not count:
-        return hidden.new_zeros((*members.shape[:2], 0, hidden.shape[-1]))
-    wanted = torch.arange(count, device=hidden.device)[:, None]
-    where = (members[:, :, None] & (answers[None, :, None] == wanted)).to(torch.int64).argmax(3)
-    return hidden[torch.arange(len(hidden), device=hidden.device)[None, :, None], where]

@@ -52,7 +52,7 @@ class DirectEngine(Engine):
         """Run the backbone over padded rows, once per continuation, and pool."""
         live = [~row.frozen for row in arranged]
         hidden, real, sizes = self._hidden(codes, live, table)
-        mean = (hidden.float() * real[..., None]).sum(1) / sizes[:, None]
+        mean = (hidden.float() * real[..., None]).sum(1) / sizes.clamp(min=1)[:, None]
         rows = torch.arange(len(sizes), device=sizes.device)
         branches = [hidden[:, :0]]
         for branch in self.branches:
@@ -69,10 +69,10 @@ class DirectEngine(Engine):
         """Run the backbone over padded rows; returns states B T D, real tokens B T, lengths B."""
         device = self.backbone.device
         sizes = torch.tensor([len(row) for row in codes], device=device)
-        padded = pad(codes, 0, device)
+        padded = pad(codes, 0, device, 1)
         place = torch.arange(padded.shape[1], device=device)
         real = place[None] < sizes[:, None]
-        soft = pad([row.astype(np.int64) for row in live], 0, device).bool()
+        soft = pad([row.astype(np.int64) for row in live], 0, device, 1).bool()
         hidden = self.backbone.forward(
             self._look_up(padded, table), place.expand_as(padded), self._allowed(real, soft)
         )

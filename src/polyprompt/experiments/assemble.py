@@ -28,7 +28,7 @@ from polyprompt.models.backbone import Backbone
 from polyprompt.records import Example
 from polyprompt.seeds import generator
 from polyprompt.tasks.card import TaskCard
-from polyprompt.tasks.layout import Field, Layout
+from polyprompt.tasks.layout import Field, Layout, parse_layout
 from polyprompt.training.member import Member, label_tensor
 from polyprompt.tuning.initialisers import INITIALISERS, InitialRequest
 from polyprompt.tuning.soft_prompt import SoftPrompt
@@ -51,6 +51,8 @@ class Group:
         descriptions: Vectors of the label descriptions by the frozen backbone, C D, for heads that
             compare with them.
         words: Pieces of the label words, for heads that score them.
+        instruction: Encoders of the card's instruction, at the beginning of an input and behind
+            demonstrations, for decoders that are asked without a prompt.
         members: The runs, in the order of the plan.
     """
 
@@ -58,6 +60,7 @@ class Group:
     encoder: Encoder
     descriptions: Float[Tensor, "C D"] | None
     words: Words | None
+    instruction: tuple[Encoder, Encoder] | None
     members: tuple[Member, ...]
 
 
@@ -86,15 +89,27 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
     words = words_of(head_of(first), plan.card.labels, backbone)
     branches = () if words is None else words.branches
     engine = build_engine(plan.choice.kind, backbone, plan.engine, branches)
-    encoder = build_encoder(plan.runs[0].layout, first, backbone)
+    continued = longest_branch(branches)
+    encoder = build_encoder(plan.runs[0].layout, first, backbone, continued=continued)
     described = describe_labels(engine, plan.card, first) if words is None else None
+    instruction = None
+    if words is not None:
+        layout = parse_layout(plan.card.instruction_layout(), plan.card.columns.fields)
+        alone = build_encoder(layout, first, backbone, continued=continued)
+        behind = build_encoder(layout, first, backbone, begins=False, continued=continued)
+        instruction = alone, behind
     members = []
     for run in plan.runs:
         train = encoder.encode(run.draw.train)
         labels = label_tensor([example.label for example in run.draw.train], plan.card.labels)
         head = build_head(head_of(run.settings), engine, words, described, (train, labels))
         members.append(build_member(run, plan.card, encoder, backbone, head))
-    return Group(engine, encoder, described, words, tuple(members))
+    return Group(engine, encoder, described, words, instruction, tuple(members))
+
+
+def longest_branch(branches: Sequence[Sequence[int]]) -> int:
+    """Count the tokens of the longest continuation."""
+    return max(map(len, branches), default=0)
 
 
 def words_of(head: HeadSettings, labels: Sequence[str], backbone: Backbone) -> Words | None:
@@ -110,7 +125,12 @@ def words_of(head: HeadSettings, labels: Sequence[str], backbone: Backbone) -> W
 
 
 def build_encoder(
-    layout: Layout, settings: RunSettings, backbone: Backbone, *, begins: bool = True
+    layout: Layout,
+    settings: RunSettings,
+    backbone: Backbone,
+    *,
+    begins: bool = True,
+    continued: int = 0,
 ) -> Encoder:
     """Build the encoder of a layout and check that its longest input fits.
 
@@ -119,9 +139,11 @@ def build_encoder(
         settings: Of the backbone.
         backbone: For its tokenizer and positions.
         begins: Whether the tokenizer's beginning tokens open the input.
+        continued: Tokens that are read behind the input, of label words of several pieces.
     """
     facts, chosen = backbone.facts, settings.backbone
-    check_positions(settings, layout.prompt_length, facts.max_positions, facts.name)
+    behind = layout.prompt_length + continued
+    check_positions(settings, behind, facts.max_positions, facts.name)
     assert chosen.family is not None
     return Encoder(
         backbone.tokenizer,  # type: ignore[arg-type]  # transformers' class has more overloads

@@ -50,7 +50,7 @@ class Baselines:
     def of(self, run: RunPlan) -> Generator[Event, None, Scores]:
         """Score the items by every baseline on a run's examples; N × C by the baseline's name."""
         drawn = tuple((e.language, e.id) for e in run.draw.train)
-        head = head_of(run.settings).model_dump_json()
+        head = _head_key(run)
         key = (drawn, run.settings.source, head, run.settings.draw_seed)
         if key not in self._known:
             scores = self._of_text(run) | self._of_vectors(run)
@@ -96,13 +96,16 @@ class Baselines:
         """Ask a decoder without training it; nothing for other backbones."""
         if self._instructed is None:
             return {}, ""
-        head = head_of(run.settings).model_dump_json()
+        head = _head_key(run)
         if head not in self._zero_shot:
             self._zero_shot[head] = yield from self._instructed.zero_shot(run)
         scores: Scores = {"zero_shot_instruction": self._zero_shot[head]}
         if not run.settings.in_context_tokens:
             return scores, "no in-context baseline (in_context_tokens=0)"
         shown = self._instructed.demonstrations(run)
+        if not shown.used:
+            note = "no in-context baseline: not one example fits into in_context_tokens"
+            return scores, f"{note}={run.settings.in_context_tokens}"
         scores["in_context"] = yield from self._instructed.in_context(run, shown)
         note = (
             f"in-context baseline: {shown.used} of {shown.given} examples fitted into "
@@ -117,6 +120,11 @@ class Baselines:
     def _numbers(self, run: RunPlan) -> NDArray[np.int64]:
         """Give the classes of a run's examples."""
         return self._member(run).train_labels.numpy()
+
+
+def _head_key(run: RunPlan) -> str:
+    """Name what of a head changes its baselines: all but the loss."""
+    return head_of(run.settings).model_dump_json(exclude={"loss"})
 
 
 def _text(example: Example) -> str:

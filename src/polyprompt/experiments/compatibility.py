@@ -10,10 +10,10 @@ from polyprompt.capabilities import (
     RunSettings,
     VerbalizerSettings,
 )
-from polyprompt.errors import ConfigError, listing, nearest
+from polyprompt.errors import ConfigError, LayoutError, listing, nearest
 from polyprompt.models.locate import locate
 from polyprompt.tasks.card import TaskCard
-from polyprompt.tasks.layout import Layout
+from polyprompt.tasks.layout import Layout, parse_layout
 
 
 def attention_of(settings: RunSettings) -> Attention:
@@ -36,6 +36,7 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
     """
     _check_family(settings)
     _check_head(head_of(settings), card)
+    _check_instruction(head_of(settings), card)
     if not any(part.trained for part in settings.parts.values()):
         raise ConfigError("Nothing is trained: no part has trained: true.")
     if not layout.slots:
@@ -51,6 +52,12 @@ def check_positions(
     settings: RunSettings, prompt_length: int, positions: int, backbone: str
 ) -> None:
     """Check that the longest input fits into the positions a model has.
+
+    Args:
+        settings: For the most tokens of a text.
+        prompt_length: Soft tokens, and those of a label word behind them.
+        positions: Of the model.
+        backbone: Its name.
 
     Raises:
         ConfigError: It does not; says which lengths would.
@@ -99,6 +106,15 @@ def _check_head(head: HeadSettings, card: TaskCard) -> None:
             raise ConfigError(f"head.words: {'; '.join(faults)}.")
     elif head.prototypes.descriptions == 0 and head.prototypes.examples == 0:
         raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
+
+
+def _check_instruction(head: HeadSettings, card: TaskCard) -> None:
+    """Check the layout with which a decoder is asked without a prompt."""
+    if isinstance(head, VerbalizerSettings):
+        try:
+            parse_layout(card.instruction_layout(), card.columns.fields)
+        except LayoutError as error:
+            raise LayoutError(f"The card's instruction: {error}") from error
 
 
 def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskCard) -> None:

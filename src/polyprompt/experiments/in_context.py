@@ -11,15 +11,14 @@ from polyprompt.capabilities import VerbalizerSettings
 from polyprompt.data.batching import token_budget_batches
 from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.engine import Engine
-from polyprompt.experiments.assemble import Group, build_encoder, build_engine, neutral_inputs
+from polyprompt.experiments.assemble import Group, build_engine, neutral_inputs
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.heads.head import States
-from polyprompt.heads.verbalizer import VerbalizerHead
+from polyprompt.heads.verbalizer import VerbalizerHead, pieces_behind
 from polyprompt.records import Example
 from polyprompt.seeds import generator
-from polyprompt.tasks.layout import parse_layout
 
 BETWEEN_EXAMPLES = "\n\n"
 
@@ -45,22 +44,22 @@ class Instructed:
     def __init__(self, plan: GroupPlan, group: Group, examples: Sequence[Example]) -> None:
         """Prepare to answer some items; nothing is trained, so the decoder is always cached."""
         assert group.words is not None
-        first, backbone = plan.runs[0].settings, group.engine.backbone
-        layout = parse_layout(plan.card.instruction_layout(), plan.card.columns.fields)
-        self._plan, self._words, self._examples = plan, group.words, examples
-        self._alone = build_encoder(layout, first, backbone)
-        self._behind = build_encoder(layout, first, backbone, begins=False)
+        assert group.instruction is not None
+        backbone = group.engine.backbone
+        self._plan, self._words = plan, group.words
+        self._alone, self._behind = group.instruction
+        self._inputs, self._inputs_behind = (e.encode(examples) for e in group.instruction)
         self._engine: Engine = build_engine("cached", backbone, plan.engine, group.words.branches)
 
     def zero_shot(self, run: RunPlan) -> Generator[Event, None, NDArray[np.float32]]:
         """Score the items by the instruction alone."""
-        return (yield from self._answer(run, self._alone, None))
+        return (yield from self._answer(run, self._alone, self._inputs, None))
 
     def in_context(
         self, run: RunPlan, demonstrations: Demonstrations
     ) -> Generator[Event, None, NDArray[np.float32]]:
         """Score the items behind demonstrations."""
-        return (yield from self._answer(run, self._behind, demonstrations))
+        return (yield from self._answer(run, self._behind, self._inputs_behind, demonstrations))
 
     def demonstrations(self, run: RunPlan) -> Demonstrations:
         """Write a run's examples out with their label words, as many as there is room for.
@@ -70,12 +69,11 @@ class Instructed:
         that is left is passed over.
         """
         words = self._words.pieces
-        longest = max((e.tokens for e in self._behind.encode(self._examples)), default=0)
-        longest += max(map(len, words))
+        longest = max((one.tokens for one in self._inputs), default=0) + max(map(len, words))
         facts = self._engine.backbone.facts
         room = min(run.settings.in_context_tokens, facts.max_positions - longest)
-        between = self._tokens(BETWEEN_EXAMPLES)
-        prefix = list(self._alone.begin)
+        between = pieces_behind(self._engine.backbone, BETWEEN_EXAMPLES)
+        prefix = self._alone.begin.tolist()
         used = 0
         for example, encoded in self._in_rounds(run):
             label = self._plan.card.labels.index(str(example.label))
@@ -98,18 +96,16 @@ class Instructed:
         chosen = [run.draw.train[index] for _, index in sorted(rounds, key=lambda pair: pair[0])]
         return list(zip(chosen, self._behind.encode(chosen), strict=True))
 
-    def _tokens(self, text: str) -> list[int]:
-        """Tokenize fixed words."""
-        rows = self._engine.backbone.tokenizer([text], add_special_tokens=False)["input_ids"]
-        return list(rows[0])  # type: ignore[index]  # a list of lists of ids
-
     def _answer(
-        self, run: RunPlan, encoder: Encoder, demonstrations: Demonstrations | None
+        self,
+        run: RunPlan,
+        encoder: Encoder,
+        inputs: Sequence[Encoded],
+        demonstrations: Demonstrations | None,
     ) -> Generator[Event, None, NDArray[np.float32]]:
         """Score the items, batch by batch, sorted by length across languages."""
         settings = head_of(run.settings)
         assert isinstance(settings, VerbalizerSettings)
-        inputs = encoder.encode(self._examples)
         head = VerbalizerHead(self._engine.backbone, self._words, settings)
         neutral = neutral_inputs(settings, encoder, self._plan.card)
         if neutral:

@@ -56,11 +56,30 @@ def label_pieces(
         ConfigError: Words have no or several pieces, or two labels the same ones; shows them.
     """
     space = " " if head.leading_space else ""
-    texts = [space + words[label].strip() for label in labels]
-    rows = backbone.tokenizer(texts, add_special_tokens=False)["input_ids"]
-    pieces = tuple(tuple(row) for row in rows)  # type: ignore[arg-type]  # lists of ids
+    bare = [words[label].strip() for label in labels]
+    texts = [space + word if word else "" for word in bare]
+    pieces = tuple(pieces_behind(backbone, text) for text in texts)
     _check_pieces(backbone, dict(zip(labels, texts, strict=True)), pieces, head)
     return Words(pieces)
+
+
+def pieces_behind(backbone: Backbone, text: str) -> tuple[int, ...]:
+    """Tokenize a text that begins with a space or line break as it stands behind another one.
+
+    Some tokenizers put a blank of their own in front of every text; it is not part of this one. A
+    text that begins with a letter is tokenized alone, as paper A does.
+    """
+    if not text[:1].isspace():
+        return tuple(_ids(backbone, text))
+    before, both = _ids(backbone, "x"), _ids(backbone, f"x{text}")
+    joined = both[: len(before)] == before
+    return tuple(both[len(before) :] if joined else _ids(backbone, text))
+
+
+def _ids(backbone: Backbone, text: str) -> list[int]:
+    """Tokenize a text without special tokens."""
+    rows = backbone.tokenizer([text], add_special_tokens=False)["input_ids"]
+    return list(rows[0])  # type: ignore[index]  # a list of lists of ids
 
 
 def _check_pieces(
@@ -78,6 +97,12 @@ def _check_pieces(
         f"the word {texts[label]!r} for '{label}' is {len(word)} pieces, {shown[label]}"
         for label, word in zip(texts, pieces, strict=True)
         if len(word) != 1 and (head.several_pieces == "refuse" or not word)
+    ]
+    unknown = backbone.tokenizer.unk_token_id
+    faults += [
+        f"the word {texts[label]!r} for '{label}' is not in the vocabulary, {shown[label]}"
+        for label, word in zip(texts, pieces, strict=True)
+        if unknown is not None and unknown in word
     ]
     if faults:
         raise ConfigError(
@@ -176,7 +201,7 @@ class VerbalizerHead(Head):
         """Compute log-probabilities of some words over the whole vocabulary, in slices of rows."""
         parts = []
         for rows in hidden.split(ROWS_AT_ONCE):
-            logits = self.backbone.unembed(rows).float()
-            parts.append(logits[:, list(ids)] - logits.logsumexp(1, keepdim=True))
+            whole = self.backbone.unembed(rows).float().logsumexp(1, keepdim=True)
+            parts.append(self.backbone.unembed(rows, ids) - whole)
         joined = torch.cat(parts)
         return {word: joined[:, index] for index, word in enumerate(ids)}

@@ -50,7 +50,7 @@ def attention_bias(allowed: Bool[Tensor, "B S T"], dtype: torch.dtype) -> Float[
     """Write who may see whom as numbers to add to attention scores.
 
     Every implementation of attention takes numbers; eager attention would add truth values as 0
-    and 1.
+    and 1. Half of the least number is far enough down, and a score added to it stays finite.
     """
     bias = torch.zeros(allowed.shape, dtype=dtype, device=allowed.device)
-    return bias.masked_fill(~allowed, torch.finfo(dtype).min)[:, None]
+    return bias.masked_fill(~allowed, torch.finfo(dtype).min / 2)[:, None]
