@@ -212,6 +212,29 @@ def test_inputs_behind_a_common_prefix_equal_the_whole_read_anew(kind):
     close(cached.behind([], inputs).last, direct.bare(inputs).last)
 
 
+@pytest.mark.parametrize("engine_class", [CachedEngine, DirectEngine])
+def test_an_input_without_a_token_gives_numbers(engine_class):
+    backbone = tiny_backbone("llama")
+    parsed = parse_layout("{text}", ["text"])
+    encoder = Encoder(backbone.tokenizer, parsed, "", 64, begins=False, ends=False)
+    empty, one = encoder.encode([Example("", "", {"text": t}) for t in ("", "ab")])
+    assert empty.tokens == 0
+    for inputs in ([empty], [empty, one]):
+        states = engine_class(backbone).bare(inputs)
+        assert torch.isfinite(states.mean).all()
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_float16_reads_a_prompt_without_a_text(kind):
+    backbone = tiny_backbone(kind)
+    backbone._model.to(torch.float16)
+    parsed = parse_layout("{text}{task:2}", ["text"], {"task": None})
+    encoder = Encoder(backbone.tokenizer, parsed, "", 64, begins=False, ends=False)
+    inputs = encoder.encode([Example("", "", {"text": t}) for t in ("", "abc")])
+    prompts = Prompts((torch.randn(2, backbone.facts.width),), ((2,),))
+    assert torch.isfinite(CachedEngine(backbone).every(inputs, prompts).last).all()
+
+
 def test_the_probe_refuses_a_decoder_whose_cached_path_differs():
     backbone = tiny_backbone("llama")
     probe_decoder(backbone)
@@ -228,6 +251,34 @@ def test_the_probe_refuses_wrong_positions():
     backbone.extend = lambda f, x, places, see: true_extend(f, x, places + 1, see)
     with pytest.raises(BackboneError, match="differs from the whole forward pass"):
         probe_decoder(backbone)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("granite", {"logits_scaling": 4.0, "embedding_multiplier": 3.0, "num_hidden_layers": 2}),
+        ("cohere", {"logit_scale": 0.25, "num_hidden_layers": 2}),
+        ("gemma2", {"final_logit_softcapping": 2.0, "num_hidden_layers": 2, "head_dim": 8}),
+    ],
+)
+def test_decoders_that_scale_or_cap_their_scores_pass_the_probe(kind, sizes):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from polyprompt.capabilities import BackboneSettings
+    from polyprompt.models.load import wrap
+    from polyprompt.models.locate import Location
+    from polyprompt.models.tiny import tiny_tokenizer
+
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 48} | sizes
+    config = AutoConfig.for_model(
+        kind, vocab_size=74, num_key_value_heads=2, initializer_range=0.3, pad_token_id=1,
+        bos_token_id=0, eos_token_id=2, **sizes,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config)
+    place = Location("folder", kind, kind, "causal", kind)
+    backbone = wrap(model, tiny_tokenizer(), BackboneSettings(name=kind), place)
+    ids = torch.tensor([4, 9, 13])
+    close(backbone.unembed(backbone.reference_state(ids)[None])[0], backbone.reference(ids))
 
 
 @pytest.mark.parametrize("kind", ["mpt", "gpt_neo"])

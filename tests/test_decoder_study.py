@@ -1,15 +1,16 @@
 """Studies on decoders, end to end: results, baselines without training, records, classifiers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
+import yaml
 
 from polyprompt.capabilities import RunSettings, StudySettings
 from polyprompt.classifier import Classifier
-from polyprompt.errors import ConfigError
+from polyprompt.errors import ConfigError, LayoutError, StoreError
 from polyprompt.experiments.assemble import build_group
 from polyprompt.experiments.config import apply_overrides, build_study
 from polyprompt.experiments.in_context import Instructed
@@ -69,8 +70,6 @@ def test_defaults_of_a_decoder_are_written_out(decoder_study):
     value = decoder_study | {"training": {"epochs": 1}, "head": {"leading_space": False}}
     with pytest.raises(ConfigError, match=r"the word 'sea' for 'sea' is 3 pieces"):
         finish(value)
-    card = pl.read_parquet  # the card's labels are the words where it names none
-    assert card
     run = plan_study(build_study(value, "toy"))[0].runs[0]
     assert run.settings.head.words == {"sea": "sea", "hill": "hill", "town": "town"}
     assert run.settings.training.learning_rate == 0.01
@@ -165,6 +164,63 @@ def drain(generator):
             return end.value
 
 
+def test_one_word_can_be_set_and_the_head_named_shortly(decoder_study):
+    value = decoder_study | {"head": {"words": {"hill": "h"}}}
+    run = plan_study(build_study(value, "toy"))[0].runs[0]
+    assert run.settings.head.words == {"sea": "sea", "hill": "h", "town": "town"}
+    for short in ("verbalizer", {}):
+        run = plan_study(build_study(decoder_study | {"head": short}, "toy"))[0].runs[0]
+        assert run.settings.head.kind == "verbalizer"
+
+
+@pytest.mark.parametrize("instruction", ["{txt} Topic:", "{text}{task:3}", "Topic:"])
+def test_a_wrong_instruction_is_refused_before_anything_loads(decoder_study, tmp_path, instruction):
+    card = yaml.safe_load(Path(decoder_study["task"]).read_text())
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(card | {"instruction": instruction}))
+    with pytest.raises(LayoutError, match="The card's instruction: Layout"):
+        plan_study(build_study(decoder_study | {"task": str(path)}, "toy"))
+
+
+def test_a_budget_too_small_for_one_example_leaves_the_baseline_out(decoder_study):
+    (folder,) = finish(decoder_study | {"in_context_tokens": 3, "grid": {"seed": [0]}})
+    assert "in_context" not in folder.predictions()["baseline"].unique()
+    assert "not one example fits" in folder.record()["baselines_note"]
+
+
+def test_label_words_count_among_the_positions(decoder_study, tmp_path):
+    tiny_model("gpt2").save_pretrained(tmp_path / "gpt2")
+    tiny_tokenizer().save_pretrained(tmp_path / "gpt2")
+    head = {"several_pieces": "sum", "leading_space": False}
+    backbone = {"name": str(tmp_path / "gpt2"), "max_tokens": 95}
+    with pytest.raises(ConfigError, match="has 98. Set backbone.max_tokens=92"):
+        finish(decoder_study | {"backbone": backbone, "head": head})
+
+
+def test_a_changed_model_is_not_taken_for_the_one_trained_on(tmp_path):
+    tiny_model("bloom").save_pretrained(tmp_path / "m")
+    tiny_tokenizer().save_pretrained(tmp_path / "m")
+    Classifier(
+        backbone=str(tmp_path / "m"), head={"several_pieces": "sum"}, training={"max_steps": 1}
+    ).fit(["a", "b", "c", "d"], ["x", "y", "x", "y"], output=tmp_path / "run")
+    tiny_model("bloom", seed=4).save_pretrained(tmp_path / "m")
+    with pytest.raises(StoreError, match="is not the model that .* was trained on"):
+        Classifier.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"grid": {"seed": [1, 2]}}, "A fit has no setting grid"),
+        ({"task": "sib200"}, "A fit has no setting task"),
+        ({"training": 5}, "training: Input should be a valid dictionary"),
+    ],
+)
+def test_settings_that_a_fit_has_not_are_refused(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Classifier(**settings)
+
+
 def test_in_context_can_be_left_out(decoder_study):
     folders = finish(decoder_study | {"in_context_tokens": 0, "grid": {"seed": [0]}})
     assert "in_context" not in folders[0].predictions()["baseline"].unique()
@@ -194,7 +250,9 @@ def classifier_config(folder):
     ("change", "words"),
     [
         ({"head": {"words": {"sea": "s", "hil": "h", "town": "t"}}},
-         "there is no label 'hil'. Did you mean 'hill'.*'hill' has no word"),
+         "there is no label 'hil'. Did you mean 'hill'"),
+        ({"head": {"loss": "labels", "temperature": 1}},
+         "head.temperature: unknown key. It belongs to another kind of head"),
         ({"head": {"kind": "similarity"}}, "head.kind=similarity: the family 'causal' answers"),
         ({"head": {"kind": "tagger"}}, "there is no such head; expected kind 'similarity'"),
         ({"head": {"kind": "verbalizer", "los": "labels"}},

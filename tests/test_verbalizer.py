@@ -190,6 +190,28 @@ def test_a_word_without_pieces_is_refused_whatever_is_allowed():
         head_of(backbone, {"sea": " ", "hill": "h", "town": "t"}, several_pieces="mean")
 
 
+@pytest.mark.parametrize("word", ["é", ""])
+def test_a_word_outside_the_vocabulary_or_without_letters_is_refused(word):
+    backbone = tiny_backbone("llama")
+    words = "not in the vocabulary, .*'<unk>'" if word else "is 0 pieces"
+    for space in (True, False):
+        with pytest.raises(ConfigError, match=words):
+            head_of(
+                backbone, {"sea": word, "hill": "h", "town": "t"}, leading_space=space,
+                several_pieces="sum",
+            )  # fmt: skip
+
+
+def test_a_tokenizers_own_blank_is_no_piece_of_a_word():
+    """Tokenizers that put a blank in front of every text (Llama 2) would give it twice."""
+    from tokenizers import normalizers
+
+    backbone = tiny_backbone("llama")
+    backbone.tokenizer.backend_tokenizer.normalizer = normalizers.Prepend(" ")
+    assert [len(word) for word in head_of(backbone, SINGLE, leading_space=True,
+                                          several_pieces="sum").words.pieces] == [2, 2, 2]  # fmt: skip
+
+
 def test_tensors_give_the_words_back():
     backbone = tiny_backbone("llama")
     from polyprompt.experiments.assemble import saved_head

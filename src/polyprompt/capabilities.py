@@ -135,6 +135,11 @@ class VerbalizerSettings(Settings):
     calibration: Literal["none", "contextual", "pmi"] = "none"
 
 
+def _head_short(value: Any) -> Any:
+    """Let ``head: NAME`` stand for ``head: {kind: NAME}``, and ``{}`` for the default."""
+    return None if value == {} else {"kind": value} if isinstance(value, str) else value
+
+
 def _head_kind(value: Any) -> str | None:
     """Find which head is meant; ``kind`` may be left out where a key tells."""
     if isinstance(value, BaseModel):
@@ -247,7 +252,7 @@ class RunSettings(Settings):
     train_seed: int | None = None
     layout: str | None = None
     parts: dict[str, SoftPromptSettings] = {"task": SoftPromptSettings()}
-    head: HeadSettings | None = None
+    head: Annotated[HeadSettings | None, BeforeValidator(_head_short)] = None
     training: TrainingSettings = TrainingSettings()
     baselines: bool = True
     in_context_tokens: int = Field(default=1024, ge=0)

@@ -1,5 +1,6 @@
 """Models that have seen a benchmark's sentences in training: said wherever results name them."""
 
+import re
 from collections.abc import Sequence
 
 _WARNING = "CONTAMINATED: "
@@ -10,8 +11,8 @@ _FLORES = (
     "issue 22); BLOOM, XGLM and mT5 have not seen them so."
 )
 
-CONTAMINATED = {"bloomz": _FLORES, "mt0": _FLORES}
-"""By a part of the model's name, without regard to case."""
+CONTAMINATED = {r"bloomz(?![a-z])": _FLORES, r"mt0(?![a-z0-9])": _FLORES}
+"""By a pattern that a word of the model's name or path begins with, without regard to case."""
 
 MARK = "‡"
 """Stands behind the name of a contaminated model."""
@@ -23,9 +24,9 @@ def contamination_of(*names: str) -> tuple[str, ...]:
     Args:
         names: By which the model goes; any of them may tell.
     """
-    for part, sentence in CONTAMINATED.items():
+    for pattern, sentence in CONTAMINATED.items():
         for name in names:
-            if part in name.casefold():
+            if re.search(rf"(?<![a-z0-9]){pattern}", name.casefold()):
                 return (sentence.format(name=name),)
     return ()
 

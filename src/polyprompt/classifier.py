@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.engine.engine import Engine, Prompts, choose
-from polyprompt.errors import DataError, StoreError
+from polyprompt.errors import ConfigError, DataError, StoreError, nearest
 from polyprompt.experiments.assemble import build_encoder, build_engine, longest_branch, saved_head
 from polyprompt.experiments.compatibility import attention_of, head_of
 from polyprompt.experiments.config import build_study
@@ -28,6 +28,16 @@ from polyprompt.records import Example
 from polyprompt.tasks.layout import Layout, parse_layout
 
 ROWS_PER_READ = 256
+_OF_A_FIT = (
+    "backbone",
+    "layout",
+    "parts",
+    "head",
+    "training",
+    "seed",
+    "source",
+    "in_context_tokens",
+)
 
 
 def fit_settings(**changes: Any) -> RunSettings:
@@ -35,8 +45,19 @@ def fit_settings(**changes: Any) -> RunSettings:
 
     Args:
         changes: Settings that replace the defaults, e.g. ``backbone="pypi:…"``.
+
+    Raises:
+        ConfigError: A fit has no such setting, or its value is wrong.
     """
-    training = {"select": "last", "max_steps": 200} | dict(changes.pop("training", {}))
+    unknown = [key for key in changes if key not in _OF_A_FIT]
+    if unknown:
+        raise ConfigError(
+            f"A fit has no setting {unknown[0]}.{nearest(unknown[0], _OF_A_FIT)} It has: "
+            f"{', '.join(_OF_A_FIT)}."
+        )
+    training: Any = changes.pop("training", {})
+    if isinstance(training, Mapping):
+        training = {"select": "last", "max_steps": 200} | dict(training)
     seed = changes.get("seed", 0)
     value = {
         "name": "fit",
@@ -113,7 +134,15 @@ class Classifier:
         """
         run = find_run(Path(folder))
         settings = _settings_of(run)
-        return cls()._open(run, settings, load_backbone(settings.backbone))
+        backbone = load_backbone(settings.backbone)
+        trained_on = run.record()["backbone_identity"]
+        if backbone.facts.identity != trained_on:
+            raise StoreError(
+                f"{backbone.facts.name} is not the model that {run.path} was trained on: its files "
+                f"have changed (identity {backbone.facts.identity}, then {trained_on}). Bring the "
+                "old files back, or fit again."
+            )
+        return cls()._open(run, settings, backbone)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Answer with the most probable label of each text."""

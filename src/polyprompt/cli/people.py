@@ -8,6 +8,8 @@ import typer
 
 if TYPE_CHECKING:
     from polyprompt.experiments.store import RunFolder
+    from polyprompt.records import Example
+    from polyprompt.tasks.card import TaskCard
 
 
 def fit(
@@ -34,23 +36,17 @@ def fit(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,  # noqa: FBT002
 ) -> None:
     """Fit a classifier to your own examples, and say how good it is by cross-validation."""
-    from polyprompt.classifier import fit_settings, own_examples
+    from polyprompt.classifier import fit_settings
     from polyprompt.cli.console import ProgressView, make_console
-    from polyprompt.data.readers import read_columns
     from polyprompt.experiments.config import apply_overrides
-    from polyprompt.experiments.fitting import fit_examples, own_card
+    from polyprompt.experiments.fitting import fit_examples
     from polyprompt.experiments.store import RunFolder
-    from polyprompt.languages.catalogue import catalogue, check_languages
     from polyprompt.models.load import load_backbone
 
     console = make_console()
-    if language != "unknown":
-        check_languages([language], catalogue(), "the catalogue (polyprompt languages)")
-    texts, labels = read_columns(examples, text_column, label_column)
-    items = own_examples(texts, labels, language)
-    card = own_card(examples.stem, labels, _descriptions(describe or []))
-    chosen = {"backbone": backbone, "train_seed": seed, "draw_seed": seed, "seed": seed}
-    settings = fit_settings(**apply_overrides(chosen | {"source": [language]}, change or []))
+    items, card = _own_task(examples, (text_column, label_column), language, describe or [])
+    chosen = {"backbone": backbone, "seed": seed, "source": [language]}
+    settings = fit_settings(**apply_overrides(chosen, change or []))
     folder = output or Path("runs") / "fit" / examples.stem
     with ProgressView(console, quiet=quiet).open() as view:
         model = load_backbone(settings.backbone)
@@ -58,6 +54,22 @@ def fit(
             view.show(event)
     for line in fit_summary(RunFolder(folder)):
         console.print(line, markup=False)
+
+
+def _own_task(
+    table: Path, columns: tuple[str, str], language: str, describe: list[str]
+) -> "tuple[list[Example], TaskCard]":
+    """Read somebody's own table as examples and a task card."""
+    from polyprompt.classifier import own_examples
+    from polyprompt.data.readers import read_columns
+    from polyprompt.experiments.fitting import own_card
+    from polyprompt.languages.catalogue import catalogue, check_languages
+
+    if language != "unknown":
+        check_languages([language], catalogue(), "the catalogue (polyprompt languages)")
+    texts, labels = read_columns(table, *columns)
+    items = own_examples(texts, labels, language)
+    return items, own_card(table.stem, labels, _descriptions(describe))
 
 
 def fit_summary(run: "RunFolder") -> list[str]:

@@ -20,11 +20,7 @@ Scores = dict[str | None, NDArray[np.float32]]
 
 
 class Baselines:
-    """Answers of every baseline; runs that share their examples share the answers.
-
-    Attributes:
-        notes: By run, what has to be said of its baselines.
-    """
+    """Answers of every baseline; runs that share their examples share the answers."""
 
     def __init__(
         self,
@@ -45,7 +41,7 @@ class Baselines:
         self._known: dict[tuple[object, ...], tuple[Scores, str]] = {}
         self._zero_shot: dict[str, NDArray[np.float32]] = {}
         self._instructed = None if group.words is None else Instructed(plan, group, examples)
-        self.notes: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
 
     def of(self, run: RunPlan) -> Generator[Event, None, Scores]:
         """Score the items by every baseline on a run's examples; N × C by the baseline's name."""
@@ -56,8 +52,12 @@ class Baselines:
             scores = self._of_text(run) | self._of_vectors(run)
             of_decoder, note = yield from self._of_decoder(run)
             self._known[key] = scores | of_decoder, note
-        scores, self.notes[run.name] = self._known[key]
+        scores, self._notes[run.name] = self._known[key]
         return scores
+
+    def note_of(self, run: RunPlan) -> dict[str, str]:
+        """Give what has to be said of a run's baselines, for its record."""
+        return {"baselines_note": self._notes.get(run.name, "")}
 
     def _of_text(self, run: RunPlan) -> Scores:
         """Fit and apply what sees no backbone."""

@@ -8,7 +8,7 @@ _HEADS = {"similarity": SimilaritySettings, "verbalizer": VerbalizerSettings}
 
 
 def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
-    """Fill in family, attention, head, label words and learning rate.
+    """Fill in family, attention, commit, head, label words and learning rate.
 
     Raises:
         BackboneError: There is no such backbone, or its family cannot be told.
@@ -19,11 +19,13 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
         update={
             "family": place.family,
             "attention": settings.backbone.attention or family.attentions[0],
+            "revision": place.commit or None,
         }
     )
     head = settings.head or _HEADS[family.heads[0]]()
-    if isinstance(head, VerbalizerSettings) and head.words is None:
-        head = head.model_copy(update={"words": card.words_for(place.model_type)})
+    if isinstance(head, VerbalizerSettings):
+        words = card.words_for(place.model_type) | (head.words or {})
+        head = head.model_copy(update={"words": words})
     rate = settings.training.learning_rate or family.learning_rate
     training = settings.training.model_copy(update={"learning_rate": rate})
     return settings.model_copy(update={"backbone": backbone, "head": head, "training": training})

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from polyprompt.capabilities import RunSettings, StudySettings
 from polyprompt.errors import ConfigError, all_faults, nearest
 
-_SHORT_FORMS = {"backbone": "name", "initial": "kind"}
+_SHORT_FORMS = {"backbone": "name", "initial": "kind", "head": "kind"}
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,10 @@ def _validate(
             path = [str(part) for part in fault["loc"] if str(part) not in _UNION_MARKS]
             if fault["type"] == "extra_forbidden":
                 known = _keys_at(model, path[:-1])
-                faults.append(f"{'.'.join(path)}: unknown key.{nearest(path[-1], known)}")
+                hint = nearest(path[-1], known)
+                if path[-1] in known:
+                    hint = f" It belongs to another kind of {path[-2]}."
+                faults.append(f"{'.'.join(path)}: unknown key.{hint}")
             else:
                 given = f" (given: {fault['input']!r})" if fault["type"] != "missing" else ""
                 faults.append(f"{'.'.join(path)}: {fault['msg']}{given}")

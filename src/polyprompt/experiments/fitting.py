@@ -73,6 +73,8 @@ def fit_examples(
         Progress.
     """
     check_writable(folder)
+    for note in backbone.facts.notes:
+        yield Event("load", 1, 1, note)
     plan, fold_of = _plan(settings, card, examples)
     run_folder = RunFolder(folder)
     clock = Clock()

@@ -15,6 +15,7 @@ from polyprompt.experiments.compatibility import attention_of, check_parts, head
 from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
 from polyprompt.fingerprint import file_sha256, fingerprint
+from polyprompt.models.hub import forget
 from polyprompt.models.locate import locate
 from polyprompt.records import Draw
 from polyprompt.tasks.card import TaskCard, load_card
@@ -73,6 +74,7 @@ def plan_study(study: Study) -> list[GroupPlan]:
     """
     plans: list[RunPlan] = []
     faults: list[PolypromptError] = []
+    forget()
     for settings in study.runs:
         try:
             plans.append(_plan_run(settings))

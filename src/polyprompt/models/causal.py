@@ -104,6 +104,7 @@ class CausalBackbone(Backbone):
             raise BackboneError(f"{facts.name} has no language-model head.")
         self._head = head
         self._softcap = getattr(config, "final_logit_softcapping", None)
+        self._logit_scale = _logit_scale(config)
         self._windows = windows_of(config, facts.name)
         self._placement = PLACEMENTS.get(config.model_type, PositionArgument)(self._body)
         self._scale = _look_up_scale(self._embeddings)
@@ -185,6 +186,7 @@ class CausalBackbone(Backbone):
             rows = torch.as_tensor(list(ids), device=self._head.weight.device)
             bias = None if self._head.bias is None else self._head.bias[rows].float()
             scores = nn.functional.linear(hidden.float(), self._head.weight[rows].float(), bias)
+        scores = scores * self._logit_scale
         if self._softcap:
             scores = self._softcap * torch.tanh(scores / self._softcap)
         return scores
@@ -214,6 +216,11 @@ def _body(model: PreTrainedModel) -> nn.Module:
     """Find the decoder under the LM head."""
     body = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     return model.base_model if body is None or body is model else body
+
+
+def _logit_scale(config: PreTrainedConfig) -> float:
+    """Read what a model multiplies its scores by (Cohere) or divides them by (Granite)."""
+    return getattr(config, "logit_scale", None) or 1 / getattr(config, "logits_scaling", 1.0)
 
 
 def _look_up_scale(embeddings: nn.Module) -> Tensor:

@@ -79,8 +79,8 @@ class EmbeddingBackbone(Backbone):
 
     def unembed(
         self,
-        hidden: Float[Tensor, "N D"],  # noqa: ARG002
-        ids: Sequence[int] | None = None,  # noqa: ARG002
+        hidden: Float[Tensor, "N D"],  # noqa: ARG002 (it has no words to score)
+        ids: Sequence[int] | None = None,  # noqa: ARG002 (it has no words to score)
     ) -> Float[Tensor, "N C"]:
         """Refuse: sentence encoders answer by similarity."""
         raise BackboneError(

@@ -21,8 +21,8 @@ from polyprompt.models.backbone import Backbone, BackboneFacts
 from polyprompt.models.causal import CausalBackbone
 from polyprompt.models.embedding import EmbeddingBackbone
 from polyprompt.models.gguf import converted_gguf
-from polyprompt.models.hub import WAYS_OUT
-from polyprompt.models.locate import Location, locate
+from polyprompt.models.hub import WAYS_OUT, hub_model
+from polyprompt.models.locate import Location, locate, max_positions
 from polyprompt.models.probe import probe_decoder, probe_encoder
 from polyprompt.models.pypi import converted_folder, wheel_model
 
@@ -39,6 +39,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
             something else on cached texts.
     """
     place = locate(settings)
+    _check_device(settings.device)
     where, options = _files(place, settings)
     transformers_logging.disable_progress_bar()
     try:
@@ -70,7 +71,7 @@ def wrap(
         identity=place.identity,
         attention=attention,
         width=_table_width(model),
-        max_positions=_max_positions(model) - offset,
+        max_positions=(max_positions(model.config.to_dict()) or _UNBOUNDED_POSITIONS) - offset,
         text_prefix=prefix if settings.text_prefix is None else settings.text_prefix,
         parameters=sum(p.numel() for p in model.parameters()),
         notes=(*notes, *place.notes),
@@ -93,11 +94,9 @@ def _files(place: Location, settings: BackboneSettings) -> tuple[str, dict[str, 
     if place.kind == "gguf":
         return str(converted_gguf(Path(place.name))), {}
     if place.kind == "hub":
-        if settings.gguf_file:
-            from huggingface_hub import hf_hub_download
-
-            file = hf_hub_download(place.name, settings.gguf_file, revision=place.commit)
-            return str(converted_gguf(Path(file))), {}
+        file = hub_model(place.name, settings.revision, settings.gguf_file).gguf
+        if file is not None:
+            return str(converted_gguf(file)), {}
         return place.name, {"revision": place.commit}
     return place.name, {}
 
@@ -113,6 +112,21 @@ def _load_model(
         options |= _without_pooler(config)
     model: PreTrainedModel = kind.from_pretrained(where, use_safetensors=True, **options)
     return model.to(torch.device(settings.device))  # type: ignore[arg-type]  # a wrapped signature
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that is not there before gigabytes are loaded for it.
+
+    Raises:
+        BackboneError: There is no such device here.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackboneError(
+            f"There is no device '{device}' here (backbone.device): "
+            f"{next(iter(str(error).splitlines()), '')}. Use cpu, or cuda where PyTorch sees a GPU."
+        ) from error
 
 
 def _prefix_and_notes(place: Location) -> tuple[str, tuple[str, ...]]:
@@ -136,15 +150,6 @@ def _table_width(model: PreTrainedModel) -> int:
     weight = model.get_input_embeddings().weight
     assert isinstance(weight, torch.Tensor)
     return weight.shape[1]
-
-
-def _max_positions(model: PreTrainedModel) -> int:
-    """Read how many positions a model has."""
-    config = model.config.get_text_config()
-    for name in ("max_position_embeddings", "n_positions", "seq_length"):
-        if isinstance(getattr(config, name, None), int):
-            return getattr(config, name)
-    return _UNBOUNDED_POSITIONS
 
 
 def _position_offset(model: PreTrainedModel) -> int:
@@ -172,6 +177,9 @@ def _folder_prefix(folder: Path) -> str:
 def _cannot_load(name: str, error: Exception) -> BackboneError:
     """Explain a failed load and the ways out."""
     first = str(error).splitlines()[0] if str(error) else ""
+    if "safetensors" in first:
+        first += " – weights are read from safetensors alone; save_pretrained of transformers, run "
+        first += "once where you trust the model's other files, makes them."
     return BackboneError(
-        f"Cannot load the backbone '{name}': {type(error).__name__}: {first[:300]}\n{WAYS_OUT}"
+        f"Cannot load the backbone '{name}': {type(error).__name__}: {first[:500]}\n{WAYS_OUT}"
     )

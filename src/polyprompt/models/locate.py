@@ -1,20 +1,21 @@
 """Says what a backbone's name means and what kind of model it is, without loading weights."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from polyprompt.capabilities import BackboneSettings
 from polyprompt.cautions import contamination_of
 from polyprompt.errors import BackboneError
-from polyprompt.fingerprint import fingerprint
-from polyprompt.models.hub import hub_config
+from polyprompt.fingerprint import file_edges, fingerprint
+from polyprompt.models.hub import hub_model, read_config
 from polyprompt.models.pypi import wheel_model
 
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"})
 """Model types of the embedding family: encoders with a table of absolute positions."""
+
+_MODEL_FILES = frozenset({".json", ".safetensors", ".gguf", ".model", ".txt"})
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")
 
@@ -52,6 +53,10 @@ def locate(settings: BackboneSettings) -> Location:
     """
     name = settings.name
     if name.startswith("pypi:"):
+        if settings.revision or settings.gguf_file:
+            raise BackboneError(
+                f"{name} is one fixed file: take backbone.revision and backbone.gguf_file out."
+            )
         short = name.removeprefix("pypi:")
         model = wheel_model(short)
         return Location(
@@ -80,22 +85,24 @@ def locate(settings: BackboneSettings) -> Location:
 def _folder(folder: Path, settings: BackboneSettings) -> Location:
     """Describe a local folder by its configuration."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_config(folder / "config.json")
     except (OSError, ValueError) as error:
+        gguf = sorted(path.name for path in folder.glob("*.gguf"))
+        hint = f" For the GGUF file there, set backbone.gguf_file={gguf[0]}." if gguf else ""
         raise BackboneError(
             f"The folder {folder} (backbone) has no readable config.json: {error}. Expected "
-            "config.json, model.safetensors and tokenizer.json."
+            f"config.json, model.safetensors and tokenizer.json.{hint}"
         ) from error
-    stamps = {p.name: _stamp(p) for p in sorted(folder.iterdir()) if p.is_file()}
+    files = [path for path in sorted(folder.iterdir()) if path.suffix in _MODEL_FILES]
     family = settings.family or family_of(config, str(folder))
     return Location(
         "folder",
         str(folder),
-        fingerprint(stamps),
+        fingerprint({path.name: file_edges(path) for path in files}),
         family,
         str(config.get("model_type", "")),
-        _positions(config, family),
-        notes=contamination_of(folder.name, str(config.get("_name_or_path", ""))),
+        max_positions(config) if family == "causal" else None,
+        notes=contamination_of(str(folder), str(config.get("_name_or_path", ""))),
     )
 
 
@@ -109,28 +116,40 @@ def _gguf_file(path: Path) -> Location:
     return Location(
         "gguf",
         str(path),
-        fingerprint([path.name, _stamp(path)]),
+        fingerprint([file_edges(path)]),
         "causal",
         model_type,
         positions,
-        notes=contamination_of(path.name),
+        notes=contamination_of(str(path)),
     )
 
 
 def _hub(settings: BackboneSettings) -> Location:
     """Describe a model of the Hub."""
-    commit, config = hub_config(settings.name, settings.revision)
-    known = "causal" if settings.gguf_file else settings.family
-    family = known or family_of(config, settings.name)
+    found = hub_model(settings.name, settings.revision, settings.gguf_file)
+    names = (settings.name, settings.gguf_file or "", str(found.config.get("_name_or_path", "")))
+    notes = contamination_of(*names)
+    identity = fingerprint([settings.name, found.commit, settings.gguf_file])
+    if found.gguf is not None:
+        file = _gguf_file(found.gguf)
+        return replace(
+            file,
+            kind="hub",
+            name=settings.name,
+            identity=identity,
+            commit=found.commit,
+            notes=notes,
+        )
+    family = settings.family or family_of(found.config, settings.name)
     return Location(
         "hub",
         settings.name,
-        fingerprint([settings.name, commit, settings.gguf_file]),
+        identity,
         family,
-        str(config.get("model_type", "")),
-        _positions(config, family),
-        commit,
-        contamination_of(settings.name, str(config.get("_name_or_path", ""))),
+        str(found.config.get("model_type", "")),
+        max_positions(found.config) if family == "causal" else None,
+        found.commit,
+        notes,
     )
 
 
@@ -158,13 +177,8 @@ def family_of(config: Mapping[str, Any], name: str) -> str:
     )
 
 
-def _positions(config: Mapping[str, Any], family: str) -> int | None:
-    """Read how many positions a decoder has; an encoder's table holds some that are reserved."""
+def max_positions(config: Mapping[str, Any]) -> int | None:
+    """Read how many positions a model has; None where they have no end."""
     inner = config.get("text_config") or config
     found = [inner[name] for name in _POSITIONS if isinstance(inner.get(name), int)]
-    return found[0] if found and family == "causal" else None
-
-
-def _stamp(path: Path) -> list[int]:
-    """Give a file's size and time of change."""
-    return [path.stat().st_size, path.stat().st_mtime_ns]
+    return found[0] if found else None

@@ -58,13 +58,14 @@ def probe_decoder(backbone: CausalBackbone, tolerance: float = CAUSAL_TOLERANCE)
     try:
         with torch.no_grad():
             pairs = [_two_runs(backbone, part) for part in (lengths[:3], lengths[3:]) if part]
-            pairs.append(_scores(backbone))
+            scores = _scores(backbone)
     except _FAILURES as error:
         raise BackboneError(
             f"{backbone.facts.name} cannot be run on cached texts ({_first_line(error)}). {advice}"
         ) from error
     for ours, theirs in pairs:
         _check(backbone, ours, theirs, tolerance, advice)
+    _check(backbone, *scores, tolerance, advice, "score of the next word")
 
 
 def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Tensor]:
@@ -97,13 +98,20 @@ def _scores(backbone: CausalBackbone) -> tuple[Tensor, Tensor]:
     return backbone.unembed(state[None]), backbone.reference(ids)[None]
 
 
-def _check(backbone: Backbone, ours: Tensor, theirs: Tensor, tolerance: float, advice: str) -> None:
+def _check(
+    backbone: Backbone,
+    ours: Tensor,
+    theirs: Tensor,
+    tolerance: float,
+    advice: str,
+    what: str = "cached path",
+) -> None:
     """Refuse a difference that is too large for the precision."""
     difference = float((theirs - ours).abs().max() / theirs.abs().max().clamp(min=1e-9))
     limit = tolerance if backbone.dtype is torch.float32 else HALF_PRECISION_TOLERANCE
     if not difference <= limit:
         raise BackboneError(
-            f"{backbone.facts.name}: the cached path differs from the whole forward pass by "
+            f"{backbone.facts.name}: the {what} differs from the whole forward pass by "
             f"{difference:.1e} (allowed {limit:.0e}). {advice}"
         )
 

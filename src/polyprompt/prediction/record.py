@@ -33,15 +33,7 @@ def prediction_table(
         the labels), tokens, words, characters, truncated (pieces of text cut off).
     """
     names = np.array(labels)
-    items = {
-        "language": [e.language for e in examples],
-        "id": [e.id for e in examples],
-        "label": [e.label for e in examples],
-        "tokens": [e.tokens for e in encoded],
-        "words": [e.words for e in encoded],
-        "characters": [e.characters for e in encoded],
-        "truncated": [e.dropped for e in encoded],
-    }
+    items = _item_columns(examples, encoded)
     frames = []
     for baseline, scores in answers.items():
         frames.append(
@@ -61,3 +53,18 @@ def prediction_table(
         )
     columns = ["run", "baseline", "task", "language", "id", "label", "prediction", "scores"]
     return pl.concat(frames).select(*columns, "tokens", "words", "characters", "truncated")
+
+
+def _item_columns(
+    examples: Sequence[Example], encoded: Sequence[Encoded]
+) -> dict[str, list[str] | list[str | None] | list[int]]:
+    """Give the columns that say which items these are and how long."""
+    return {
+        "language": [e.language for e in examples],
+        "id": [e.id for e in examples],
+        "label": [e.label for e in examples],
+        "tokens": [e.tokens for e in encoded],
+        "words": [e.words for e in encoded],
+        "characters": [e.characters for e in encoded],
+        "truncated": [e.dropped for e in encoded],
+    }
