@@ -183,19 +183,20 @@ def _validate(
     try:
         return model.model_validate(value), []
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            path = [str(part) for part in fault["loc"] if str(part) not in _UNION_MARKS]
-            if fault["type"] == "extra_forbidden":
-                known = _keys_at(model, path[:-1])
-                hint = nearest(path[-1], known)
-                if path[-1] in known:
-                    hint = f" It belongs to another kind of {path[-2]}."
-                faults.append(f"{'.'.join(path)}: unknown key.{hint}")
-            else:
-                given = f" (given: {fault['input']!r})" if fault["type"] != "missing" else ""
-                faults.append(f"{'.'.join(path)}: {fault['msg']}{given}")
-        return None, list(dict.fromkeys(faults))
+        return None, list(dict.fromkeys(_sentence(model, fault) for fault in error.errors()))
+
+
+def _sentence(model: type[BaseModel], fault: Any) -> str:
+    """Translate a fault that validation found."""
+    path = [str(part) for part in fault["loc"] if str(part) not in _UNION_MARKS]
+    where = ".".join(path)
+    if fault["type"] != "extra_forbidden":
+        given = f" (given: {fault['input']!r})" if fault["type"] != "missing" else ""
+        return f"{where}: {fault['msg']}{given}"
+    known = _keys_at(model, path[:-1])
+    if path[-1] in known:
+        return f"{where}: unknown key. It belongs to another kind of {path[-2]}."
+    return f"{where}: unknown key.{nearest(path[-1], known)}"
 
 
 _UNION_MARKS = {
