@@ -38,6 +38,8 @@ class FamilyTraits(BaseModel):
         learning_rate: Peak rate of training where none is set.
         adds_end_token: Whether the tokenizer's end token closes the input; a decoder goes on with
             the answer instead.
+        pooling: Which state stands for a text where baselines want one vector: the mean over its
+            tokens, or the last, the only one of a decoder that has seen it all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -46,6 +48,7 @@ class FamilyTraits(BaseModel):
     heads: tuple[str, ...]
     learning_rate: float
     adds_end_token: bool
+    pooling: Literal["mean", "last"]
 
 
 FAMILIES = {
@@ -54,12 +57,14 @@ FAMILIES = {
         heads=("similarity",),
         learning_rate=0.03,
         adds_end_token=True,
+        pooling="mean",
     ),
     "causal": FamilyTraits(
         attentions=(Attention.CAUSAL,),
         heads=("verbalizer",),
         learning_rate=0.01,
         adds_end_token=False,
+        pooling="last",
     ),
 }
 """Families of backbones by name."""

@@ -72,9 +72,11 @@ class Baselines:
         }
 
     def _of_vectors(self, run: RunPlan) -> Scores:
-        """Fit and apply what stands on the frozen backbone's mean vectors."""
+        """Fit and apply what stands on the frozen backbone's vectors of texts."""
         numbers, bare, classes = self._numbers(run), self._bare, len(self._plan.card.labels)
-        vectors = self._group.engine.bare(self._member(run).train).mean.float().cpu().numpy()
+        engine = self._group.engine
+        states = engine.bare(self._member(run).train).vectors(engine.backbone.facts.pooling)
+        vectors = states.float().cpu().numpy()
         seed = run.settings.draw_seed or 0
         regression = logistic_regression(vectors, numbers, None, bare, classes, seed)
         if self._group.descriptions is None:

@@ -21,7 +21,7 @@ from polyprompt.records import Draw
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout, parse_layout
 
-RESULT_FORMAT = 1
+RESULT_FORMAT = 2
 """Changes when the same settings would give other results."""
 
 LIVE_TOKENS_PER_GROUP = 512

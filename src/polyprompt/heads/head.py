@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +23,10 @@ class States:
     mean: Float[Tensor, "*N D"]
     last: Float[Tensor, "*N D"]
     branches: Float[Tensor, "*N A D"]
+
+    def vectors(self, pooling: Literal["mean", "last"]) -> Float[Tensor, "*N D"]:
+        """Give one vector per input."""
+        return self.mean if pooling == "mean" else self.last
 
     def rows(self, index: slice | int) -> "States":
         """Select inputs."""

@@ -6,6 +6,7 @@ Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -57,6 +58,7 @@ class BackboneFacts:
         parameters: Number of frozen parameters.
         notes: Licence and cautions, for results.
         commit: Of a model of the Hub; empty for others.
+        pooling: Which state stands for a text, ``mean`` or ``last``.
     """
 
     name: str
@@ -68,6 +70,7 @@ class BackboneFacts:
     parameters: int
     notes: tuple[str, ...] = ()
     commit: str = ""
+    pooling: Literal["mean", "last"] = "mean"
 
 
 class Backbone(ABC):

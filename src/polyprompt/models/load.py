@@ -76,6 +76,7 @@ def wrap(
         parameters=sum(p.numel() for p in model.parameters()),
         notes=(*notes, *place.notes),
         commit=place.commit,
+        pooling=FAMILIES[place.family].pooling,
     )
     if place.family == "causal":
         decoder = CausalBackbone(model, tokenizer, facts)

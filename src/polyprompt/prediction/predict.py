@@ -51,6 +51,7 @@ def answer(
     Yields:
         Answers with the rows they belong to, every row once.
     """
+    pooling = engine.backbone.facts.pooling
     live = sum(len(vectors) for vectors in prompts.vectors)
     lengths = [encoded.tokens + live for encoded in inputs]
     readers = prompts.and_bare(engine.backbone) if bare else prompts
@@ -60,7 +61,8 @@ def answer(
             head.scores(_run(states, run, len(rows))).float().cpu().numpy()
             for run, head in enumerate(heads)
         ]
-        vectors = _run(states, len(prompts), len(rows)).mean.float().cpu().numpy() if bare else None
+        unprompted = _run(states, len(prompts), len(rows)).vectors(pooling) if bare else None
+        vectors = None if unprompted is None else unprompted.float().cpu().numpy()
         yield Answers(rows, np.stack(scores), vectors)
 
 

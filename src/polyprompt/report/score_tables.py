@@ -17,7 +17,8 @@ BASELINE_NOTES = {
     "words, no examples",
     "in_context": "the decoder without a prompt, the same examples as demonstrations in "
     "front of the instruction, as many as fit",
-    "logistic_regression": "on the frozen vectors of the same examples, C by cross-validation",
+    "logistic_regression": "on the frozen vectors of the same examples (encoders: mean state, "
+    "decoders: last), C by cross-validation",
     "logistic_regression_descriptions": "the same with the label descriptions as further rows",
     "closed_form": "frozen backbone, class vector = description + a × class mean, no training",
 }
