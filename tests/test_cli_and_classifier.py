@@ -241,7 +241,7 @@ def test_arrays_are_examples_and_a_single_string_is_not(tiny_folder, fitted):
 
 
 def test_an_unknown_setting_of_a_classifier_is_named():
-    with pytest.raises(PolypromptError, match="layuot: unknown key. Did you mean 'layout'"):
+    with pytest.raises(PolypromptError, match="A fit has no setting layuot. Did you mean 'layout'"):
         Classifier(layuot="{text}")
 
 
