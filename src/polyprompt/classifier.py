@@ -22,7 +22,7 @@ from polyprompt.experiments.fitting import fit_examples, own_card
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
-from polyprompt.models.load import load_backbone
+from polyprompt.models.load import load_backbone, load_reader, reading_settings
 from polyprompt.prediction.predict import answer
 from polyprompt.records import Example
 from polyprompt.tasks.layout import Layout, parse_layout
@@ -117,10 +117,12 @@ class Classifier:
         card = own_card("own", [str(e.label) for e in examples], dict(descriptions or {}))
         folder = Path(output) if output is not None else Path(mkdtemp(prefix="polyprompt-"))
         self._backbone = self._backbone or load_backbone(self._settings.backbone)
-        for _ in fit_examples(self._settings, card, examples, self._backbone, folder):
+        backbone = self._backbone
+        reader = load_reader(self._settings.backbone, backbone)
+        for _ in fit_examples(self._settings, card, examples, backbone, reader, folder):
             pass
         run = RunFolder(folder)
-        return self._open(run, _settings_of(run), self._backbone)
+        return self._open(run, _settings_of(run), reader)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
@@ -134,7 +136,7 @@ class Classifier:
         """
         run = find_run(Path(folder))
         settings = _settings_of(run)
-        backbone = load_backbone(settings.backbone)
+        backbone = load_backbone(reading_settings(settings.backbone))
         trained_on = run.record()["backbone_identity"]
         if backbone.facts.identity != trained_on:
             raise StoreError(
@@ -188,7 +190,7 @@ class Classifier:
         self._engine = _engine(settings, layout, backbone, self._head.branches)
         continued = longest_branch(self._head.branches)
         self._encoder = build_encoder(layout, settings, backbone, continued=continued)
-        self._backbone, self.folder = backbone, run.path
+        self.folder = run.path
         return self
 
     def _answer(self, rows: Sequence[tuple[int, str]]) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Builds what a planned group needs – encoder, engine, parts, heads – from settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -105,6 +105,16 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
         head = build_head(head_of(run.settings), engine, words, described, (train, labels))
         members.append(build_member(run, plan.card, encoder, backbone, head))
     return Group(engine, encoder, described, words, instruction, tuple(members))
+
+
+def read_on(plan: GroupPlan, group: Group, backbone: Backbone) -> Group:
+    """Give a trained group on the copy of its backbone that reads texts."""
+    if backbone is group.engine.backbone:
+        return group
+    branches = () if group.words is None else group.words.branches
+    members = tuple(replace(m, head=m.head.on(backbone)) for m in group.members)
+    engine = build_engine(plan.choice.kind, backbone, plan.engine, branches)
+    return replace(group, engine=engine, members=members)
 
 
 def longest_branch(branches: Sequence[Sequence[int]]) -> int:

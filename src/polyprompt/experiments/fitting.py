@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.readers import TaskData
 from polyprompt.errors import DataError
-from polyprompt.experiments.assemble import Group, build_group
+from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
@@ -62,12 +62,21 @@ def fit_examples(
     card: TaskCard,
     examples: Sequence[Example],
     backbone: Backbone,
+    reader: Backbone,
     folder: Path,
 ) -> Iterator[Event]:
     """Train on all examples, and on all but a fold of them for each of some folds, together.
 
     The run's predictions and scores are those of the folds on what they have not seen; with one
     example of a class there are none.
+
+    Args:
+        settings: Of the run.
+        card: Of the task.
+        examples: All of them.
+        backbone: To train with.
+        reader: The copy that reads texts once training is over; may be the same.
+        folder: Of the run.
 
     Yields:
         Progress.
@@ -90,6 +99,7 @@ def fit_examples(
     clock.enter("train")
     steps = yield from train_group(group)
     clock.enter("read")
+    group = read_on(plan, group, reader)
     heads = [fitted_head(group.engine, member) for member in group.members]
     run_folder.write_steps(steps[0])
     write_parts(run_folder, group, 0, heads[0].tensors())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
-from polyprompt.experiments.assemble import Group, build_group
+from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
@@ -39,12 +39,15 @@ class Clock:
         self._stage, self._since = stage, now
 
 
-def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder]) -> Iterator[Event]:
+def run_group(
+    plan: GroupPlan, backbone: Backbone, reader: Backbone, folders: Sequence[RunFolder]
+) -> Iterator[Event]:
     """Train, test and write down a group of runs.
 
     Args:
         plan: The runs.
-        backbone: Loaded as they ask for.
+        backbone: Loaded as they ask for, to train with.
+        reader: The copy that reads texts once training is over; may be the same.
         folders: One per run.
 
     Yields:
@@ -57,6 +60,7 @@ def run_group(plan: GroupPlan, backbone: Backbone, folders: Sequence[RunFolder])
         folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
     clock.enter("train")
     steps = yield from train_group(group)
+    group = read_on(plan, group, reader)
     heads = [fitted_head(group.engine, member) for member in group.members]
     for index, folder in enumerate(folders):
         folder.write_steps(steps[index])

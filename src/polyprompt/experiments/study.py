@@ -31,20 +31,22 @@ def run_study(study: Study) -> Iterator[Event]:
     skipped = len(study.runs) - sum(len(group.runs) for group in left)
     if skipped:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
-    backbone: Backbone | None = None
+    pair: tuple[Backbone, Backbone] | None = None
     loaded = None
     for group in left:
         wanted = group.runs[0].settings.backbone
-        if backbone is None or wanted != loaded:
-            from polyprompt.models.load import load_backbone
+        if pair is None or wanted != loaded:
+            from polyprompt.models.load import load_backbone, load_reader
 
             yield Event("load", 0, 1, f"loading {wanted.name}")
-            backbone, loaded = load_backbone(wanted), wanted
+            pair = None
+            backbone = load_backbone(wanted)
+            pair, loaded = (backbone, load_reader(wanted, backbone)), wanted
             for note in backbone.facts.notes:
                 yield Event("load", 1, 1, note)
         yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
         folders = [RunFolder(study.folder / run.name) for run in group.runs]
-        yield from run_group(group, backbone, folders)
+        yield from run_group(group, *pair, folders)
     yield Event("done", len(study.runs), len(study.runs))
 
 

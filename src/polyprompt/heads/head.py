@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from polyprompt.models.backbone import Backbone
+
 
 @dataclass(frozen=True)
 class States:
@@ -57,6 +59,10 @@ class Head(ABC):
     def loss(self, states: States, labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
         """Compute the mean cross-entropy over the labels (nats)."""
         return torch.nn.functional.cross_entropy(self.scores(states).float(), labels)
+
+    def on(self, backbone: Backbone) -> "Head":  # noqa: ARG002 (for heads that compute with the model)
+        """Give the head as it answers on another copy of its backbone."""
+        return self
 
     @property
     def uses_examples(self) -> bool:

@@ -140,6 +140,10 @@ class VerbalizerHead(Head):
     settings: VerbalizerSettings
     prior: Float[Tensor, " C"] | None = None
 
+    def on(self, backbone: Backbone) -> "VerbalizerHead":
+        """Score by another copy's LM head."""
+        return replace(self, backbone=backbone)
+
     @property
     def branches(self) -> tuple[tuple[int, ...], ...]:
         """The words of several pieces, but for their last ones."""

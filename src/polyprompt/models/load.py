@@ -52,6 +52,26 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     return wrap(model, tokenizer, settings, place)
 
 
+def load_reader(settings: BackboneSettings, backbone: Backbone) -> Backbone:
+    """Load the copy that reads texts once training is over.
+
+    Args:
+        settings: Of the backbone.
+        backbone: As it is trained with; given back where both have one precision.
+
+    Raises:
+        BackboneError: As ``load_backbone``.
+    """
+    if settings.reading_dtype in (None, settings.dtype):
+        return backbone
+    return load_backbone(reading_settings(settings))
+
+
+def reading_settings(settings: BackboneSettings) -> BackboneSettings:
+    """Give the settings of a backbone that only reads."""
+    return settings.model_copy(update={"dtype": settings.reading_dtype or settings.dtype})
+
+
 def wrap(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
