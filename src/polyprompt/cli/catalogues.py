@@ -67,7 +67,7 @@ def languages(
     )
 
 
-def _amount(seen: bool | None, amount: float | None) -> str:  # noqa: FBT001
+def _amount(seen: bool | None, amount: float | None) -> str:  # noqa: FBT001 (seen, not seen, not known)
     """Write how much of a language a corpus holds."""
     if seen is None:
         return "?"

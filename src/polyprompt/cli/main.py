@@ -45,7 +45,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         if hasattr(error, "format_message"):
-            _say(f"error: {error.format_message()}")  # type: ignore[attr-defined]
+            _say(f"error: {error.format_message()}")  # type: ignore[attr-defined]  # typer keeps its class private
             sys.exit(2)
         raise
     if code == INTERRUPTED:

@@ -33,7 +33,7 @@ def fit(
             "--set", help="KEY=VALUE: any setting, e.g. head.loss=vocabulary; repeatable."
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,  # noqa: FBT002
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,  # noqa: FBT002 (a flag of the command line)
 ) -> None:
     """Fit a classifier to your own examples, and say how good it is by cross-validation."""
     from polyprompt.classifier import fit_settings

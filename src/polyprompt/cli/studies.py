@@ -18,7 +18,7 @@ Overrides = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
-def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> None:  # noqa: FBT002
+def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> None:  # noqa: FBT002 (a flag of the command line)
     """Run a study and print its table; what is already complete is not run again."""
     from polyprompt.cli.console import ProgressView, make_console, program_name
     from polyprompt.experiments.config import load_study
