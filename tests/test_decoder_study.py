@@ -76,6 +76,7 @@ def test_defaults_of_a_decoder_are_written_out(decoder_study):
     assert run.settings.head.words == {"sea": "sea", "hill": "hill", "town": "town"}
     assert run.settings.training.learning_rate == 0.01
     assert run.settings.backbone.attention == "causal"
+    assert run.settings.backbone.reading_dtype == "float32"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ _HEADS = {"similarity": SimilaritySettings, "verbalizer": VerbalizerSettings}
 
 
 def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
-    """Fill in family, attention, commit, head, label words and learning rate.
+    """Fill in family, attention, commit, reading precision, head, label words and learning rate.
 
     Raises:
         BackboneError: There is no such backbone, or its family cannot be told.
@@ -20,6 +20,7 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
             "family": place.family,
             "attention": settings.backbone.attention or family.attentions[0],
             "revision": place.commit or None,
+            "reading_dtype": settings.backbone.reading_dtype or settings.backbone.dtype,
         }
     )
     head = settings.head or _HEADS[family.heads[0]]()
