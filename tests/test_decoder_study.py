@@ -19,7 +19,7 @@ from polyprompt.experiments.in_context import Instructed
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.results import gather
 from polyprompt.experiments.study import run_study, study_folders
-from polyprompt.models.load import load_backbone, load_reader
+from polyprompt.models.load import load_backbone, load_pair
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 
 WORDS = {"sea": "s", "hill": "h", "town": "t"}
@@ -119,8 +119,9 @@ def test_training_in_float32_is_the_same_whatever_the_texts_are_read_in(
     assert not np.array_equal(*tables)
     (plan,) = plan_study(build_study(value | {"backbone": name}, "toy"))
     settings = plan.runs[0].settings.backbone
-    trained = load_backbone(settings)
-    reader = load_reader(settings.model_copy(update={"reading_dtype": "bfloat16"}), trained)
+    trained, same = load_pair(settings)
+    assert trained is same
+    trained, reader = load_pair(settings.model_copy(update={"reading_dtype": "bfloat16"}))
     moved = read_on(plan, build_group(plan, trained), reader)
     assert moved.engine.backbone is reader
     if kind == "decoder":

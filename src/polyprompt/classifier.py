@@ -22,7 +22,7 @@ from polyprompt.experiments.fitting import fit_examples, own_card
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
-from polyprompt.models.load import load_backbone, load_reader, reading_settings
+from polyprompt.models.load import load_backbone, load_pair, reading_settings
 from polyprompt.prediction.predict import answer
 from polyprompt.records import Example
 from polyprompt.tasks.layout import Layout, parse_layout
@@ -91,7 +91,7 @@ class Classifier:
                 ``parts``, ``head``, ``training``.
         """
         self._settings = fit_settings(**settings)
-        self._backbone: Backbone | None = None
+        self._loaded: tuple[Backbone, Backbone] | None = None
         self.labels, self.folder = (), None
 
     def fit(
@@ -116,9 +116,9 @@ class Classifier:
         examples = own_examples(texts, labels)
         card = own_card("own", [str(e.label) for e in examples], dict(descriptions or {}))
         folder = Path(output) if output is not None else Path(mkdtemp(prefix="polyprompt-"))
-        self._backbone = self._backbone or load_backbone(self._settings.backbone)
-        backbone = self._backbone
-        reader = load_reader(self._settings.backbone, backbone)
+        if self._loaded is None:
+            self._loaded = load_pair(self._settings.backbone)
+        backbone, reader = self._loaded
         for _ in fit_examples(self._settings, card, examples, backbone, reader, folder):
             pass
         run = RunFolder(folder)

@@ -41,7 +41,7 @@ def fit(
     from polyprompt.experiments.config import apply_overrides
     from polyprompt.experiments.fitting import fit_examples
     from polyprompt.experiments.store import RunFolder
-    from polyprompt.models.load import load_backbone, load_reader
+    from polyprompt.models.load import load_pair
 
     console = make_console()
     items, card = _own_task(examples, (text_column, label_column), language, describe or [])
@@ -49,8 +49,7 @@ def fit(
     settings = fit_settings(**apply_overrides(chosen, change or []))
     folder = output or Path("runs") / "fit" / examples.stem
     with ProgressView(console, quiet=quiet).open() as view:
-        model = load_backbone(settings.backbone)
-        reader = load_reader(settings.backbone, model)
+        model, reader = load_pair(settings.backbone)
         for event in fit_examples(settings, card, items, model, reader, folder):
             view.show(event)
     for line in fit_summary(RunFolder(folder)):

@@ -36,13 +36,13 @@ def run_study(study: Study) -> Iterator[Event]:
     for group in left:
         wanted = group.runs[0].settings.backbone
         if pair is None or wanted != loaded:
-            from polyprompt.models.load import load_backbone, load_reader
+            from polyprompt.models.load import load_pair
 
             yield Event("load", 0, 1, f"loading {wanted.name}")
-            pair = None
-            backbone = load_backbone(wanted)
-            pair, loaded = (backbone, load_reader(wanted, backbone)), wanted
-            for note in backbone.facts.notes:
+            pair = None  # lets go of the models before, so that memory need not hold them too
+            pair = load_pair(wanted)
+            loaded = wanted
+            for note in pair[0].facts.notes:
                 yield Event("load", 1, 1, note)
         yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
         folders = [RunFolder(study.folder / run.name) for run in group.runs]

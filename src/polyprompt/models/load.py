@@ -52,19 +52,17 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
     return wrap(model, tokenizer, settings, place)
 
 
-def load_reader(settings: BackboneSettings, backbone: Backbone) -> Backbone:
-    """Load the copy that reads texts once training is over.
+def load_pair(settings: BackboneSettings) -> tuple[Backbone, Backbone]:
+    """Load the copy that is trained with and the one that reads texts once training is over.
 
-    Args:
-        settings: Of the backbone.
-        backbone: As it is trained with; given back where both have one precision.
+    Where both have one precision they are one and the same.
 
     Raises:
         BackboneError: As ``load_backbone``.
     """
-    if settings.reading_dtype in (None, settings.dtype):
-        return backbone
-    return load_backbone(reading_settings(settings))
+    backbone = load_backbone(settings)
+    reading = reading_settings(settings)
+    return backbone, backbone if reading.dtype == settings.dtype else load_backbone(reading)
 
 
 def reading_settings(settings: BackboneSettings) -> BackboneSettings:
