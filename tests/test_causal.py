@@ -124,17 +124,34 @@ def test_a_backbone_reads_the_same_whichever_side_is_padded(kind, batch, side):
         where = slice(width - sizes[i], width) if side == "left" else slice(0, sizes[i])
         ids[i, where], mask[i, where] = torch.from_numpy(x.hard[0]), True
     places = (mask.cumsum(1) - 1).clamp(min=0)
-    frozen = backbone.encode(backbone.embed(ids), places, mask)
     behind = torch.tensor(sizes)[:, None] + torch.arange(4)
-    see = torch.ones(4, 4).bool().tril().expand(batch, -1, -1)
-    cached = backbone.extend(frozen, prompt.expand(batch, -1, -1), behind, see)
     theirs = torch.stack([by_transformers(backbone, x, prompt, (4,)) for x in inputs])
-    close(backbone.unembed(cached[:, -1]), theirs)
     x = torch.cat([backbone.embed(ids), prompt.expand(batch, -1, -1)], 1)
     positions = torch.cat([places, behind], 1)
     real = torch.cat([mask, torch.ones(batch, 4).bool()], 1)
     allowed = real[:, None] & (positions[:, :, None] >= positions[:, None])
     close(backbone.unembed(backbone.forward(x, positions, allowed)[:, -1]), theirs)
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+@pytest.mark.parametrize("layout", ["after", "behind words"])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_packed_passes_equal_their_padded_twin(kind, layout, runs):
+    backbone, inputs, prompts = setting(kind, layout, runs)
+    assert backbone._packs
+    owners = [i % runs for i in range(len(inputs))]
+    prefix = torch.cat([torch.from_numpy(np.concatenate(x.hard)) for x in inputs[:1]]).tolist()
+    found = []
+    for packs in (True, False):
+        backbone._packs = packs
+        engine = CachedEngine(backbone, branches=[(7, 9), (8,)])
+        every, each = engine.every(inputs, prompts), engine.each(inputs, owners, prompts)
+        behind = engine.behind(prefix, inputs)
+        total = sum(s.sin().sum() for x in (every, each) for s in (x.mean, x.last, x.branches))
+        states = [s for x in (every, each, behind) for s in (x.mean, x.last, x.branches)]
+        found.append([*states, *torch.autograd.grad(total, prompts.vectors)])
+    for a, b in zip(*found, strict=True):
+        close(a, b)
 
 
 @pytest.mark.parametrize("kind", ["bloom", "xglm", "llama"])
@@ -248,7 +265,9 @@ def test_the_probe_refuses_wrong_positions():
     """A model that ignored where its tokens stand is found out by comparing with transformers."""
     backbone = tiny_backbone("gpt2")
     true_extend = backbone.extend
-    backbone.extend = lambda f, x, places, see: true_extend(f, x, places + 1, see)
+    backbone.extend = lambda frozen, x, blocks: true_extend(
+        frozen, x, replace(blocks, positions=blocks.positions + 1)
+    )
     with pytest.raises(BackboneError, match="differs from the whole forward pass"):
         probe_decoder(backbone)
 

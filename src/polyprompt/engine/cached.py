@@ -1,6 +1,7 @@
 """The cached engine: frozen tokens are computed once, a pass computes the live ones only."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,12 +10,13 @@ from torch import Tensor
 from polyprompt.capabilities import Attention
 from polyprompt.data.batching import packs, token_budget_batches
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.arrangement import Arranged, arrange, pad
+from polyprompt.engine.arrangement import Arranged, arrange
 from polyprompt.engine.engine import Engine, Prompts
-from polyprompt.engine.live import Live, branch_states, pool
+from polyprompt.engine.live import Live
 from polyprompt.engine.store import FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
+from polyprompt.models.blocks import lay_out
 
 TOKENS_SIDE_BY_SIDE = 384
 """Live tokens of several inputs that share a prefix; more of them waste attention on each other."""
@@ -62,11 +64,8 @@ class CachedEngine(Engine):
             for encoded, run in zip(inputs, runs, strict=True)
         ]
         starts = prompts.starts()
-        live = [
-            Live.of([row], [starts[run]], self.branches)
-            for row, run in zip(rows, runs, strict=True)
-        ]
-        return self._read(self._frozen(rows), live, torch.cat(prompts.vectors), 1)
+        live = Live.of([[row] for row in rows], [[starts[run]] for run in runs], self.branches)
+        return self._read(self._frozen(rows), live, torch.cat(prompts.vectors))
 
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, runs with one frozen part in one pass."""
@@ -78,9 +77,10 @@ class CachedEngine(Engine):
         table = torch.cat(prompts.vectors)
         states: dict[int, States] = {}
         for runs in self._with_one_frozen_part(rows):
-            of_inputs = zip(*(rows[run] for run in runs), strict=True)
-            live = [Live.of(own, [starts[r] for r in runs], self.branches) for own in of_inputs]
-            read = self._read(self._frozen(rows[runs[0]]), live, table, len(runs))
+            of_inputs = list(zip(*(rows[run] for run in runs), strict=True))
+            at_rows = [[starts[run] for run in runs]] * len(inputs)
+            live = Live.of(of_inputs, at_rows, self.branches)
+            read = self._read(self._frozen(rows[runs[0]]), live, table)
             for index, run in enumerate(runs):
                 states[run] = read.rows(slice(index * len(inputs), (index + 1) * len(inputs)))
         return States.joined([states[run] for run in range(len(prompts))])
@@ -99,8 +99,8 @@ class CachedEngine(Engine):
         parts = []
         for pack in packs([len(own) for own in words], TOKENS_SIDE_BY_SIDE):
             beside = rows[pack]
-            live = Live.of(beside, [0] * len(beside), self.branches, len(codes))
-            parts.append(self._read(frozen, [live], nothing, len(beside)))
+            live = Live.of([beside], [[0] * len(beside)], self.branches, len(codes))
+            parts.append(self._read(frozen, live, nothing))
         return States.joined(parts)
 
     def _with_one_frozen_part(self, rows: Sequence[Sequence[Arranged]]) -> list[list[int]]:
@@ -123,15 +123,21 @@ class CachedEngine(Engine):
         return model, codes.tobytes(), positions.tobytes()
 
     def _encode(self, rows: Sequence[Arranged]) -> Frozen:
-        """Compute the frozen part of inputs; one column at least, so that nothing is empty."""
-        device = self.backbone.device
+        """Compute the frozen part of inputs."""
         parts = [row.part(frozen=True) for row in rows]
-        sizes = torch.tensor([len(codes) for codes, _ in parts], device=device)
-        width = max(1, int(sizes.max()))
-        codes = pad([codes for codes, _ in parts], 0, device, width)
-        positions = pad([places for _, places in parts], 0, device, width)
-        mask = torch.arange(width, device=device)[None] < sizes[:, None]
-        return self.backbone.encode(self.backbone.embed(codes), positions, mask)
+        codes = np.concatenate([own for own, _ in parts])
+        if not len(codes):
+            return self._encode_nothing(len(rows))
+        device, causal = self.backbone.device, self._attention is Attention.CAUSAL
+        positions = np.concatenate([places for _, places in parts])
+        blocks = lay_out([[len(own)] for own, _ in parts], positions, device, causal=causal)
+        return self.backbone.encode(self.backbone.embed(torch.from_numpy(codes).to(device)), blocks)
+
+    def _encode_nothing(self, inputs: int) -> Frozen:
+        """Give inputs without frozen tokens: one column that nobody sees."""
+        front = Arranged(np.zeros(1, dtype=np.int64), np.ones(1, dtype=bool))
+        column = self._encode([front] * inputs)
+        return replace(column, mask=torch.zeros_like(column.mask))
 
     def _frozen(self, rows: Sequence[Arranged]) -> Frozen:
         """Fetch the frozen part of inputs, or compute it."""
@@ -140,36 +146,18 @@ class CachedEngine(Engine):
             return self._store.batch(keys)
         return self._encode(rows)
 
-    def _read(self, frozen: Frozen, live: Sequence[Live], table: Tensor, runs: int) -> States:
-        """Extend frozen inputs by live tokens and pool; states are R × B, run by run.
+    def _read(self, frozen: Frozen, live: Live, table: Tensor) -> States:
+        """Extend frozen inputs by live tokens and pool.
 
         Args:
             frozen: Of the inputs.
-            live: Of each input, the live tokens of all runs that read it.
+            live: Of all runs that read them.
             table: The vectors that codes of soft tokens name.
-            runs: How many runs read every input.
         """
-        device = self.backbone.device
-        codes = pad([tokens.codes for tokens in live], 0, device)
-        positions = pad([tokens.positions for tokens in live], -1, device)
-        blocks = pad([tokens.blocks for tokens in live], -1, device)
-        branches = pad([tokens.branches for tokens in live], 0, device)
-        hidden = frozen.hidden[:, :0]
-        if codes.shape[1]:
-            seen = branches[:, None, :]
-            allowed = (blocks[:, :, None] == blocks[:, None, :]) & (
-                (seen == 0) | (seen == branches[:, :, None])
-            )
-            if self._attention is Attention.CAUSAL:
-                allowed &= positions[:, :, None] >= positions[:, None, :]
-            x = self._look_up(codes, table)
-            hidden = self.backbone.extend(frozen, x, positions.clamp(min=0), allowed)
-        members = blocks[None] == torch.arange(runs, device=device)[:, None, None]
-        trunk = members & (branches == 0)[None]
-        mean, last = pool(frozen, hidden, positions, trunk)
-        answers = pad([tokens.answers for tokens in live], -1, device)
-        return States(
-            mean.flatten(0, 1),
-            last.flatten(0, 1),
-            branch_states(hidden, answers, members, sum(map(len, self.branches))).flatten(0, 1),
-        )
+        hidden = frozen.hidden[0, :0]
+        if len(live.codes):
+            device = self.backbone.device
+            x = self._look_up(torch.from_numpy(live.codes).to(device), table)
+            blocks = live.blocks(device, causal=self._attention is Attention.CAUSAL)
+            hidden = self.backbone.extend(frozen, x, blocks)
+        return live.states(frozen, hidden)

@@ -1,4 +1,7 @@
-"""The live tokens of a pass: what a trained part can reach, of several runs side by side."""
+"""The live tokens of a pass: what a trained part can reach, of all inputs and runs, packed.
+
+Axes: N live tokens, B inputs, G runs that read an input, A tokens of all continuations, D width.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,125 +12,124 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyprompt.engine.arrangement import Arranged, shift_codes
+from polyprompt.heads.head import States
 from polyprompt.models.backbone import Frozen
+from polyprompt.models.blocks import Blocks, lay_out
 
 
 @dataclass(frozen=True)
 class Live:
-    """The live tokens of one input, those of several runs one after the other.
+    """Live tokens, input by input and within an input run by run.
 
     Attributes:
-        codes: Token ids, or rows of the prompts' common table.
-        positions: In the whole input of their run.
-        blocks: Index of the run; tokens of one block see one another.
+        codes: Token ids, or rows of the prompts' common table, N.
+        positions: In the whole input of their run, N.
+        sizes: Tokens of each run over each input, B × G.
         branches: 0 for the input's own tokens, 1 … for those of continuations, which see the
-            input's and their own.
-        answers: Place of a continuation's token among all of them; -1 for the input's own.
+            input's and their own, N.
+        answers: Where the continuations' tokens are, B G A.
     """
 
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
-    blocks: NDArray[np.int64]
+    sizes: tuple[tuple[int, ...], ...]
     branches: NDArray[np.int64]
     answers: NDArray[np.int64]
 
     @staticmethod
     def of(
-        rows: Sequence[Arranged],
-        starts: Sequence[int],
+        rows: Sequence[Sequence[Arranged]],
+        starts: Sequence[Sequence[int]],
         branches: Sequence[Sequence[int]],
         offset: int = 0,
     ) -> "Live":
-        """Collect the live tokens of one input as several runs arrange it.
+        """Collect the live tokens of inputs.
 
         Args:
-            rows: One per run.
-            starts: Row of the common table at which each run's soft tokens begin.
+            rows: Every input as each of its runs arranges it, B × G.
+            starts: Row of the common table at which each run's soft tokens begin, B × G.
             branches: Continuations.
             offset: Tokens that stand in front of all this.
         """
-        tail = _Tail.of(branches)
-        columns = []
-        for run, (row, start) in enumerate(zip(rows, starts, strict=True)):
-            codes, positions = row.part(frozen=False)
-            own = np.zeros(len(codes), dtype=np.int64)
-            columns.append(
-                (
-                    np.concatenate([shift_codes(codes, start), tail.words]),
-                    np.concatenate([positions, tail.places + len(row.codes)]) + offset,
-                    np.full(len(codes) + len(tail.words), run),
-                    np.concatenate([own, tail.owners]),
-                    np.concatenate([own - 1, np.arange(len(tail.words))]),
-                )
-            )
-        return Live(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+        words, owners, places = _tail(branches)
+        codes, positions, kinds, sizes, answers, at = [], [], [], [], [], 0
+        for of_input, at_rows in zip(rows, starts, strict=True):
+            counts = []
+            for row, start in zip(of_input, at_rows, strict=True):
+                own, where = row.part(frozen=False)
+                codes += [shift_codes(own, start), words]
+                positions += [where + offset, places + len(row.codes) + offset]
+                kinds += [np.zeros(len(own), dtype=np.int64), owners]
+                counts.append(len(own) + len(words))
+                at += counts[-1]
+                answers.append(at - len(words) + np.arange(len(words)))
+            sizes.append(tuple(counts))
+        shape = len(sizes), len(sizes[0]), len(words)
+        return Live(
+            np.concatenate(codes),
+            np.concatenate(positions),
+            tuple(sizes),
+            np.concatenate(kinds),
+            np.concatenate(answers).reshape(shape),
+        )
+
+    def blocks(self, device: torch.device, *, causal: bool) -> Blocks:
+        """Give their places, for a packed pass."""
+        return lay_out(self.sizes, self.positions, device, causal=causal, branches=self.branches)
+
+    def states(self, frozen: Frozen, hidden: Tensor) -> States:
+        """Pool frozen and live states of every run over every input: G × B states, run by run.
+
+        Args:
+            frozen: Of the inputs.
+            hidden: Of the live tokens, N D.
+        """
+        device, shape = hidden.device, self.answers.shape[:2]
+        block = np.repeat(np.arange(shape[0] * shape[1]), np.concatenate(self.sizes))
+        trunk = np.flatnonzero(self.branches == 0)
+        own = torch.from_numpy(block[trunk]).to(device)
+        text = (frozen.hidden.float() * frozen.mask[..., None]).sum(1)
+        total = text.repeat_interleave(shape[1], 0)
+        total = total.index_add(0, own, hidden[torch.from_numpy(trunk).to(device)].float())
+        counts = np.bincount(block[trunk], minlength=shape[0] * shape[1])
+        lengths = frozen.mask.sum(1).repeat_interleave(shape[1])
+        mean = total / (lengths + torch.from_numpy(counts).to(device)).clamp(min=1)[:, None]
+        answers = hidden[torch.from_numpy(self.answers).to(device)]
+        last = self._last(frozen, hidden, block, trunk)
+        return States(
+            mean.unflatten(0, shape).transpose(0, 1).flatten(0, 1),
+            last.unflatten(0, shape).transpose(0, 1).flatten(0, 1),
+            answers.transpose(0, 1).flatten(0, 1),
+        )
+
+    def _last(
+        self, frozen: Frozen, hidden: Tensor, block: NDArray[np.int64], trunk: NDArray[np.int64]
+    ) -> Tensor:
+        """Find the state of the last token of every run over every input, frozen or live."""
+        inputs, runs, _ = self.answers.shape
+        order = trunk[np.lexsort((self.positions[trunk], block[trunk]))]
+        token = np.zeros(inputs * runs, dtype=np.int64)
+        place = np.full(inputs * runs, -1, dtype=np.int64)
+        token[block[order]], place[block[order]] = order, self.positions[order]
+        of_text = frozen.positions.masked_fill(~frozen.mask, -1)
+        furthest, column = of_text.max(1)
+        rows = torch.arange(inputs, device=hidden.device)
+        text = frozen.hidden[rows, column].repeat_interleave(runs, 0)
+        if not len(hidden):
+            return text
+        behind = torch.from_numpy(place).to(hidden.device) > furthest.repeat_interleave(runs)
+        live = hidden[torch.from_numpy(token).to(hidden.device)]
+        return torch.where(behind[:, None], live, text)
 
 
-@dataclass(frozen=True)
-class _Tail:
-    """The tokens of all continuations, one after the other.
-
-    Attributes:
-        words: Token ids.
-        owners: Which continuation each belongs to, from 1.
-        places: Their place in it, from 0.
-    """
-
-    words: NDArray[np.int64]
-    owners: NDArray[np.int64]
-    places: NDArray[np.int64]
-
-    @staticmethod
-    def of(branches: Sequence[Sequence[int]]) -> "_Tail":
-        """Lay continuations out."""
-        tokens = [
-            (word, owner, place)
-            for owner, branch in enumerate(branches, start=1)
-            for place, word in enumerate(branch)
-        ]
-        table = np.array(tokens, dtype=np.int64).reshape(-1, 3)
-        return _Tail(table[:, 0], table[:, 1], table[:, 2])
-
-
-def pool(
-    frozen: Frozen, hidden: Tensor, positions: Tensor, members: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Pool frozen and live states of every run: their mean and the last one, R B D.
-
-    Args:
-        frozen: The text's states.
-        hidden: Live states, B S D.
-        positions: Of live tokens, B S.
-        members: Which live token belongs to which run, R B S.
-    """
-    text = frozen.hidden.float() * frozen.mask[..., None]
-    live_sum = torch.einsum("rbs,bsd->rbd", members.float(), hidden.float())
-    count = (frozen.mask.sum(1)[None] + members.sum(2)).clamp(min=1)
-    mean = (text.sum(1)[None] + live_sum) / count[..., None]
-    every = torch.cat([frozen.hidden, hidden], dim=1)
-    text_places = frozen.positions.masked_fill(~frozen.mask, -1)
-    places = torch.cat(
-        [
-            text_places[None].expand(len(members), -1, -1),
-            positions[None].masked_fill(~members, -1),
-        ],
-        dim=2,
-    )
-    last = every[torch.arange(len(every), device=every.device)[None], places.argmax(2)]
-    return mean, last
-
-
-def branch_states(hidden: Tensor, answers: Tensor, members: Tensor, count: int) -> Tensor:
-    """Find the states of the continuations' tokens, R B A D.
-
-    Args:
-        hidden: Live states, B S D.
-        answers: Which of the continuations' tokens a live token is, B S.
-        members: Which live token belongs to which run, R B S.
-        count: Tokens of all continuations (A).
-    """
-    if not count:
-        return hidden.new_zeros((*members.shape[:2], 0, hidden.shape[-1]))
-    wanted = torch.arange(count, device=hidden.device)[:, None]
-    where = (members[:, :, None] & (answers[None, :, None] == wanted)).to(torch.int64).argmax(3)
-    return hidden[torch.arange(len(hidden), device=hidden.device)[None, :, None], where]
+def _tail(
+    branches: Sequence[Sequence[int]],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Lay continuations out: their words, which of them each belongs to (from 1), its place."""
+    tokens = [
+        (word, owner, place)
+        for owner, branch in enumerate(branches, start=1)
+        for place, word in enumerate(branch)
+    ]
+    table = np.array(tokens, dtype=np.int64).reshape(-1, 3)
+    return table[:, 0], table[:, 1], table[:, 2]

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from polyprompt.capabilities import Attention
+from polyprompt.models.blocks import Blocks
 
 KeysValues = tuple[tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]], ...]
 
@@ -91,35 +92,24 @@ class Backbone(ABC):
         """Look token ids up in the table."""
 
     @abstractmethod
-    def encode(
-        self,
-        x: Float[Tensor, "B T D"],
-        positions: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"],
-    ) -> Frozen:
+    def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of frozen tokens, without gradient.
 
         Args:
-            x: Table-space vectors.
-            positions: Places in the whole input, from 0.
-            mask: Which tokens are real; the others may stand anywhere.
+            x: Table-space vectors of all tokens.
+            blocks: One block per input.
         """
 
     @abstractmethod
     def extend(
-        self,
-        frozen: Frozen,
-        x: Float[Tensor, "B S D"],
-        positions: Int[Tensor, "B S"],
-        allowed: Bool[Tensor, "B S S"],
-    ) -> Float[Tensor, "B S D"]:
-        """Compute the states of live tokens that see all frozen ones and some of one another.
+        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
+    ) -> Float[Tensor, "N D"]:
+        """Compute the states of live tokens that see all frozen ones and some of their block.
 
         Args:
-            frozen: Of the same B rows.
+            frozen: Of B inputs.
             x: Table-space vectors of the live tokens; gradients flow into them.
-            positions: Places in the whole input, from 0.
-            allowed: Which live token (second axis) may see which (third).
+            blocks: Over the same inputs.
         """
 
     @abstractmethod

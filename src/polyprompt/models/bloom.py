@@ -33,6 +33,21 @@ class AlibiKeys(Placement):
     def __init__(self, body: nn.Module) -> None:
         """Serve a BLOOM decoder."""
         self._body = body
+        heads = body.num_heads
+        assert isinstance(heads, int)
+        self._slopes = alibi_slopes(heads)
+
+    @property
+    def slopes(self) -> Float[Tensor, " H"]:
+        """The slope of each head."""
+        return self._slopes
+
+    def arguments(
+        self,
+        positions: Int[Tensor, "B S"],  # noqa: ARG002 (attention knows them)
+    ) -> dict[str, Tensor]:
+        """Give nothing."""
+        return {}
 
     @contextmanager
     def placed(

@@ -15,9 +15,13 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.cache_utils import DynamicCache
 
 from polyprompt.errors import BackboneError, listing
+from polyprompt.models import padded
 from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
+from polyprompt.models.blocks import Blocks
 from polyprompt.models.bloom import AlibiKeys
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
+from polyprompt.models.packable import make_packable
+from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 from polyprompt.models.placement import Placement, PositionArgument
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
@@ -33,9 +37,11 @@ class Windows:
     Attributes:
         of_kind: Tokens per kind of layer, None for all; the mask of a model with one kind stands
             under the empty name.
+        of_layers: The same per layer.
     """
 
     of_kind: Mapping[str, int | None]
+    of_layers: tuple[int | None, ...]
 
     @property
     def shortest(self) -> int | None:
@@ -73,12 +79,14 @@ def windows_of(config: PreTrainedConfig, name: str) -> Windows:
             f"{name} ({config.model_type}) has layers of the kind {listing(unknown)}; the causal "
             "family reads models with full and sliding-window attention."
         )
+    layers = config.num_hidden_layers
     if set(kinds) == {"full_attention"} or not (kinds or width):
-        return Windows({"": None})
+        return Windows({"": None}, (None,) * layers)
     if not kinds:
-        used = getattr(config, "use_sliding_window", True)
-        return Windows({"": width if used else None})
-    return Windows({k: width if k == "sliding_attention" else None for k in kinds})
+        one = width if getattr(config, "use_sliding_window", True) else None
+        return Windows({"": one}, (one,) * layers)
+    of_kind: dict[str, int | None] = {k: width if k == "sliding_attention" else None for k in kinds}
+    return Windows(of_kind, tuple(of_kind[kind] for kind in config.layer_types))
 
 
 class CausalBackbone(Backbone):
@@ -111,6 +119,13 @@ class CausalBackbone(Backbone):
         self.tokenizer = tokenizer
         self.facts = facts
         self.device, self.dtype = model.device, model.dtype
+        make_packable(self._body)
+        self._configs = list({id(c): c for c in (model.config, config)}.values())
+        self._packs = attends_by_packs(
+            lambda blocks: self.pack(blocks, None, keep=True),
+            lambda ids, pack: self.packed(self.embed(ids), pack),
+            self.device,
+        )
 
     @property
     def window(self) -> int | None:
@@ -139,30 +154,46 @@ class CausalBackbone(Backbone):
         return self._body(input_ids=ids[None], use_cache=False).last_hidden_state[0, -1]
 
     @torch.no_grad()
-    def encode(
-        self,
-        x: Float[Tensor, "B T D"],
-        positions: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"],
-    ) -> Frozen:
+    def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the tokens before anything trained."""
+        if self._packs:
+            pack = self.pack(blocks, None, keep=True)
+            hidden = padded.rows(blocks, self.packed(x, pack))
+            return Frozen(spread_layers(pack), hidden, blocks.real[:, 0], padded.places(blocks))
         cache = DynamicCache()  # without a configuration, so that no window is cropped
-        allowed = mask[:, None, :] & (positions[:, :, None] >= positions[:, None, :])
-        hidden = self._run(x, positions, allowed, positions, cache)
-        return Frozen(kept(cache), hidden, mask, positions)
+        places, allowed = padded.places(blocks), padded.pattern(blocks)
+        hidden = self._run(padded.rows(blocks, x), places, allowed, places, cache)
+        return Frozen(kept(cache), hidden, blocks.real[:, 0], places)
 
     def extend(
-        self,
-        frozen: Frozen,
-        x: Float[Tensor, "B S D"],
-        positions: Int[Tensor, "B S"],
-        allowed: Bool[Tensor, "B S S"],
-    ) -> Float[Tensor, "B S D"]:
+        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
+    ) -> Float[Tensor, "N D"]:
         """Compute the states of live tokens, which stand behind the frozen ones."""
-        text = frozen.mask[:, None, :].expand(-1, x.shape[1], -1)
+        if self._packs:
+            return self.packed(x, self.pack(blocks, frozen))
+        positions = padded.places(blocks)
+        text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
         key_positions = torch.cat([frozen.positions, positions], dim=1)
-        whole = torch.cat([text, allowed], dim=2)
-        return self._run(x, positions, whole, key_positions, reading(frozen))
+        whole = torch.cat([text, padded.pattern(blocks)], dim=2)
+        rows = padded.rows(blocks, x)
+        states = self._run(rows, positions, whole, key_positions, reading(frozen))
+        return padded.tokens(blocks, states)
+
+    def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
+        """Prepare a packed pass."""
+        layers = [] if keep else None
+        return Pack(blocks, frozen, self._windows.of_layers, self._placement.slopes, layers)
+
+    def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
+        """Run the decoder on a packed matrix of table-space vectors."""
+        with packed(pack, self._configs):
+            out = self._body(
+                inputs_embeds=(x * self._scale.to(x.dtype))[None],
+                past_key_values=pack.cache(len(self._windows.of_layers)),
+                use_cache=True,
+                **self._placement.arguments(pack.blocks.positions[None]),
+            )
+        return out.last_hidden_state[0]
 
     def forward(
         self,

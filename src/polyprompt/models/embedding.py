@@ -9,8 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, DynamicCache
 
 from polyprompt.errors import BackboneError
+from polyprompt.models import padded
 from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
+from polyprompt.models.blocks import Blocks
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
+from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 
 
 class EmbeddingBackbone(Backbone):
@@ -33,6 +36,11 @@ class EmbeddingBackbone(Backbone):
         self.facts = facts
         self._offset = position_offset
         self.device, self.dtype = model.device, model.dtype
+        self._packs = attends_by_packs(
+            lambda blocks: self.pack(blocks, None, keep=True),
+            lambda ids, pack: self.packed(self.embed(ids), pack),
+            self.device,
+        )
 
     @property
     def table(self) -> Float[Tensor, "V D"]:
@@ -46,27 +54,43 @@ class EmbeddingBackbone(Backbone):
         return self.table[ids]
 
     @torch.no_grad()
-    def encode(
-        self,
-        x: Float[Tensor, "B T D"],
-        positions: Int[Tensor, "B T"],
-        mask: Bool[Tensor, "B T"],
-    ) -> Frozen:
+    def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the text, which attends to text alone."""
+        if self._packs:
+            pack = self.pack(blocks, None, keep=True)
+            hidden = padded.rows(blocks, self.packed(x, pack))
+            return Frozen(spread_layers(pack), hidden, blocks.real[:, 0], padded.places(blocks))
         cache = DynamicCache()
-        hidden = self._run(x, positions, mask[:, None, :].expand(-1, x.shape[1], -1), cache)
-        return Frozen(kept(cache), hidden, mask, positions)
+        places, allowed = padded.places(blocks), padded.pattern(blocks)
+        hidden = self._run(padded.rows(blocks, x), places, allowed, cache)
+        return Frozen(kept(cache), hidden, blocks.real[:, 0], places)
 
     def extend(
-        self,
-        frozen: Frozen,
-        x: Float[Tensor, "B S D"],
-        positions: Int[Tensor, "B S"],
-        allowed: Bool[Tensor, "B S S"],
-    ) -> Float[Tensor, "B S D"]:
+        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
+    ) -> Float[Tensor, "N D"]:
         """Compute the states of soft tokens over cached text."""
-        text = frozen.mask[:, None, :].expand(-1, x.shape[1], -1)
-        return self._run(x, positions, torch.cat([text, allowed], dim=2), reading(frozen))
+        if self._packs:
+            return self.packed(x, self.pack(blocks, frozen))
+        positions = padded.places(blocks)
+        text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
+        whole = torch.cat([text, padded.pattern(blocks)], dim=2)
+        states = self._run(padded.rows(blocks, x), positions, whole, reading(frozen))
+        return padded.tokens(blocks, states)
+
+    def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
+        """Prepare a packed pass."""
+        windows = [None] * self._model.config.num_hidden_layers
+        return Pack(blocks, frozen, windows, layers=[] if keep else None)
+
+    def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
+        """Run the encoder on a packed matrix of table-space vectors."""
+        with packed(pack, [self._model.config]):
+            out = self._model(
+                inputs_embeds=x[None],
+                position_ids=pack.blocks.positions[None] + self._offset,
+                past_key_values=pack.cache(len(pack.windows)),
+            )
+        return out.last_hidden_state[0]
 
     def forward(
         self,

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from polyprompt.errors import BackboneError
@@ -21,6 +21,15 @@ class Placement(ABC):
         Raises:
             BackboneError: It cannot be told where its tokens stand.
         """
+
+    @property
+    def slopes(self) -> Float[Tensor, " H"] | None:
+        """ALiBi's slope of each head; None where places are told in another way."""
+        return None
+
+    @abstractmethod
+    def arguments(self, positions: Int[Tensor, "B S"]) -> dict[str, Tensor]:
+        """Give the decoder's further arguments for a pass whose attention knows places itself."""
 
     @abstractmethod
     @contextmanager
@@ -45,6 +54,10 @@ class PositionArgument(Placement):
                 "soft prompts of several runs cannot be laid side by side behind one text."
             )
 
+    def arguments(self, positions: Int[Tensor, "B S"]) -> dict[str, Tensor]:
+        """Give ``position_ids``."""
+        return {"position_ids": positions}
+
     @contextmanager
     def placed(
         self,
@@ -52,4 +65,4 @@ class PositionArgument(Placement):
         key_positions: Int[Tensor, "B T"],  # noqa: ARG002 (the keys carry their positions already)
     ) -> Iterator[dict[str, Tensor]]:
         """Give ``position_ids``."""
-        yield {"position_ids": positions}
+        yield self.arguments(positions)

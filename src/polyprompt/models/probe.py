@@ -1,10 +1,12 @@
 """Refuses at start-up a model whose cached path is not its whole forward pass."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from polyprompt.errors import BackboneError
 from polyprompt.models.backbone import Backbone
+from polyprompt.models.blocks import lay_out
 from polyprompt.models.causal import CausalBackbone
 
 ENCODER_TOLERANCE = 1e-3
@@ -29,8 +31,10 @@ def probe_encoder(backbone: Backbone, tolerance: float = ENCODER_TOLERANCE) -> N
     try:
         with torch.no_grad():
             whole = backbone.forward(torch.cat([text, soft], 1), places, see)[:, 4:]
-            frozen = backbone.encode(text, places[:, :4], see[:, 0, :4])
-            cached = backbone.extend(frozen, soft, places[:, 4:], see[:, 4:, 4:])
+            before = lay_out([[4]], np.arange(4), backbone.device, causal=False)
+            frozen = backbone.encode(text[0], before)
+            behind = lay_out([[2]], np.arange(4, 6), backbone.device, causal=False)
+            cached = backbone.extend(frozen, soft[0], behind)[None]
     except _FAILURES as error:
         raise BackboneError(
             f"{backbone.facts.name} cannot be run with one-way attention "
@@ -71,24 +75,18 @@ def probe_decoder(backbone: CausalBackbone, tolerance: float = CAUSAL_TOLERANCE)
 def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Tensor]:
     """Read text and either of two continuations, both ways; their last tokens' states, N D."""
     device, vocabulary = backbone.device, backbone.table.shape[0]
-    width = max(lengths)
-    ids = (torch.arange(len(lengths) * width, device=device) * 7 + 11) % vocabulary
-    ids = ids.view(len(lengths), width)
-    sizes = torch.tensor(lengths, device=device)
-    places = torch.arange(width, device=device).expand_as(ids)
-    frozen = backbone.encode(backbone.embed(ids), places, places < sizes[:, None])
+    ids = (torch.arange(sum(lengths), device=device) * 7 + 11) % vocabulary
+    texts = ids.split(lengths)
+    places = np.concatenate([np.arange(size) for size in lengths])
+    before = lay_out([[size] for size in lengths], places, device, causal=True)
+    frozen = backbone.encode(backbone.embed(ids), before)
     runs = torch.tensor([[5, 17], [23, 41]], device=device) % vocabulary
-    live = runs.view(1, 4).expand(len(lengths), -1)
-    block = torch.tensor([0, 0, 1, 1], device=device)
-    see = (block[:, None] == block) & torch.ones(4, 4, device=device).bool().tril()
-    behind = sizes[:, None] + torch.tensor([0, 1, 0, 1], device=device)
-    states = backbone.extend(frozen, backbone.embed(live), behind, see.expand(len(lengths), -1, -1))
-    theirs = [
-        backbone.reference_state(torch.cat([row[:size], run]))
-        for row, size in zip(ids, lengths, strict=True)
-        for run in runs
-    ]
-    return states[:, [1, 3]].flatten(0, 1), torch.stack(theirs)
+    behind = np.concatenate([size + np.array([0, 1, 0, 1]) for size in lengths])
+    blocks = lay_out([[2, 2]] * len(lengths), behind, device, causal=True)
+    live = backbone.embed(runs.flatten().repeat(len(lengths)))
+    states = backbone.extend(frozen, live, blocks)
+    theirs = [backbone.reference_state(torch.cat([text, run])) for text in texts for run in runs]
+    return states[1::2], torch.stack(theirs)
 
 
 def _scores(backbone: CausalBackbone) -> tuple[Tensor, Tensor]:
