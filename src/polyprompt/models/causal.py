@@ -20,6 +20,7 @@ from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.bloom import AlibiKeys
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
+from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 from polyprompt.models.placement import Placement, PositionArgument
@@ -119,6 +120,7 @@ class CausalBackbone(Backbone):
         self.tokenizer = tokenizer
         self.facts = facts
         self.device, self.dtype = model.device, model.dtype
+        fuse_activations(self._body)
         make_packable(self._body)
         self._configs = list({id(c): c for c in (model.config, config)}.values())
         self._packs = attends_by_packs(

@@ -13,6 +13,7 @@ from polyprompt.models import padded
 from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
+from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 
 
@@ -36,6 +37,7 @@ class EmbeddingBackbone(Backbone):
         self.facts = facts
         self._offset = position_offset
         self.device, self.dtype = model.device, model.dtype
+        fuse_activations(self._model)
         self._packs = attends_by_packs(
             lambda blocks: self.pack(blocks, None, keep=True),
             lambda ids, pack: self.packed(self.embed(ids), pack),

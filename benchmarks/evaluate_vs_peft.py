@@ -1,0 +1,73 @@
+"""Reading test sentences with N prompts: ours against PEFT, one prompt after another.
+
+Eight sentences in each of five languages; PEFT in batches of 8 in the order of the data, one prompt
+timed and multiplied.
+
+``python benchmarks/evaluate_vs_peft.py [--prompts N] [--dtype bfloat16]``
+"""
+
+import argparse
+
+import common
+import numpy as np
+import torch
+from peft import PromptTuningConfig, TaskType, get_peft_model
+from torch import nn
+from train_vs_peft import padded
+
+from polyprompt.prediction.predict import answer
+from polyprompt.training.member import prompts_of
+
+LANGUAGES = ("eng_Latn", "fra_Latn", "zho_Hans", "hin_Deva", "swh_Latn")
+PER_LANGUAGE = 8
+
+
+def main() -> None:
+    """Time both sides and print the ratio."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--prompts", type=int, default=1)
+    parser.add_argument("--dtype", choices=common.DTYPES, default="float32")
+    given = parser.parse_args()
+    common.begin()
+    train = common.sentences()
+    texts = [t for name in LANGUAGES for t in common.sentences((name,))[-PER_LANGUAGE:]]
+    model = common.bloom(common.DTYPES[given.dtype])
+    backbone = common.wrapped(model)
+    members = common.members(backbone, train, [common.PROMPT] * given.prompts)
+    engine = common.cached_engine(backbone)
+    inputs = [common.encoded(text) for text in texts]
+    config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=common.PROMPT)
+    peft = get_peft_model(model, config)
+
+    def ours() -> None:
+        heads = [member.head for member in members]
+        prompts = prompts_of(members)
+        for _ in answer(engine, prompts, heads, inputs, bare=False, tokens_per_batch=2048):
+            pass
+
+    costs = common.take_turns(
+        {
+            f"ours, {given.prompts} prompts": ours,
+            "PEFT, one prompt": lambda: read(peft, texts, keep=0),
+            "PEFT, one prompt, logits_to_keep=1": lambda: read(peft, texts, keep=1),
+        }
+    )
+    mine, theirs, careful = costs.values()
+    for kind in ("cpu", "wall"):
+        own, whole, last = (getattr(cost, kind) for cost in (mine, theirs, careful))
+        print(f"{kind}: ours {own:.2f} s, theirs {given.prompts} × {whole:.2f} s")
+        print(f"{kind}: with logits_to_keep=1 ratio {given.prompts * last / own:.2f}")
+        print(f"ratio {given.prompts * whole / own:.2f}")
+
+
+@torch.no_grad()
+def read(model: nn.Module, texts: list[np.ndarray], *, keep: int) -> None:
+    """Score the label words of every sentence, in the order of the data."""
+    for start in range(0, len(texts), common.BATCH):
+        ids, mask = padded(texts[start : start + common.BATCH])
+        logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=keep).logits
+        logits[:, -1, 100 : 100 + common.LABELS].argmax(1)
+
+
+if __name__ == "__main__":
+    main()
