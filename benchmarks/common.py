@@ -20,6 +20,7 @@ from polyprompt.capabilities import Attention, TrainingSettings, VerbalizerSetti
 from polyprompt.data.encoding import Encoded
 from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
+from polyprompt.engine.store import Budget
 from polyprompt.heads.verbalizer import VerbalizerHead, Words
 from polyprompt.models.backbone import BackboneFacts
 from polyprompt.models.causal import CausalBackbone
@@ -100,7 +101,7 @@ def members(backbone: CausalBackbone, texts: list[np.ndarray], lengths: list[int
 
 def cached_engine(backbone: CausalBackbone) -> CachedEngine:
     """Give the engine with room for every example."""
-    return CachedEngine(backbone, budget_bytes=8 * 1024**3)
+    return CachedEngine(backbone, Budget(device=8 * 1024**3))
 
 
 @dataclass(frozen=True)

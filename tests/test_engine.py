@@ -1,5 +1,7 @@
 """The engines agree with each other and with transformers, in outputs and gradients."""
 
+import gc
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts, choose
-from polyprompt.engine.store import FrozenStore
+from polyprompt.engine.store import Budget, FrozenStore
 from polyprompt.errors import BackboneError, ConfigError
 from polyprompt.models.probe import probe_encoder as probe
 from polyprompt.models.tiny import tiny_backbone
@@ -145,29 +147,40 @@ def test_the_cache_does_not_change_what_it_holds():
     backbone, inputs, prompts = setting("bert", "after", 2)
     engine = CachedEngine(backbone)
     engine.keep(inputs, prompts.lengths[0])
-    size = engine._store.bytes
+    size = dict(engine._store.bytes)
     first = engine.every(inputs, prompts).mean
     first.sum().backward()
     torch.testing.assert_close(engine.every(inputs, prompts).mean, first, atol=0, rtol=0)
     assert engine._store.bytes == size
 
 
-def test_the_store_keeps_to_its_budget_and_the_answers_stay_the_same():
-    backbone, inputs, prompts = setting("bert", "after", 2)
-    small = CachedEngine(backbone, budget_bytes=30_000)
+@pytest.mark.parametrize("budget", [(30_000, 0, 0), (30_000, 0, 40_000), (0, 0, 10**9)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_store_keeps_to_its_budgets_and_the_answers_stay_the_same(kind, budget, tmp_path):
+    backbone, inputs, prompts = setting(kind, "after", 2)
+    small = CachedEngine(backbone, Budget(*budget, folder=tmp_path))
     small.keep(inputs, prompts.lengths[0])
-    assert 0 < len(small._store) < len(inputs)
-    assert small._store.bytes <= 30_000
+    store = small._store
+    assert len(store) > 0
+    assert (len(store) < len(inputs)) == (sum(budget) < 10**6)
+    assert all(store.bytes[tier] <= getattr(Budget(*budget), tier) for tier in store.bytes)
+    files = list(tmp_path.rglob("*.safetensors"))
+    assert bool(files) == bool(budget[2])
+    whole = DirectEngine(backbone)
+    twice = [*inputs, *inputs[:2]]
+    close = {"atol": TOLERANCE, "rtol": 0}
     torch.testing.assert_close(
-        small.every(inputs, prompts).mean,
-        DirectEngine(backbone).every(inputs, prompts).mean,
-        atol=TOLERANCE,
-        rtol=0,
+        small.every(twice, prompts).mean, whole.every(twice, prompts).mean, **close
     )
+    states = [e.each(inputs, [0] * len(inputs), prompts).last for e in (small, whole)]
+    torch.testing.assert_close(*states, **close)
+    del small, store
+    gc.collect()
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_empty_store_holds_nothing():
-    assert ("model", b"", b"") not in FrozenStore(0)
+    assert ("model", b"", b"") not in FrozenStore(Budget(0))
 
 
 def test_the_cached_value_of_another_model_is_not_used():

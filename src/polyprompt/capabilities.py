@@ -217,10 +217,18 @@ class TrainingSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """How forward passes are computed; changes speed and memory, never the result."""
+    """How forward passes are computed; changes speed and memory, the result by rounding alone.
+
+    What a frozen backbone computed of examples is kept on its device (``cache_budget_bytes``), then
+    in the computer's memory (``cache_host_bytes``, for other devices than the CPU), then in a
+    temporary folder under ``cache_folder`` (``cache_disk_bytes``).
+    """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
     cache_budget_bytes: int = Field(default=2 * 1024**3, ge=0)
+    cache_host_bytes: int = Field(default=0, ge=0)
+    cache_disk_bytes: int = Field(default=0, ge=0)
+    cache_folder: str | None = None
     tokens_per_batch: int = Field(default=4096, ge=1)
     threads: int | None = Field(default=None, ge=1)
 

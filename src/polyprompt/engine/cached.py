@@ -13,7 +13,7 @@ from polyprompt.data.encoding import Encoded
 from polyprompt.engine.arrangement import Arranged, arrange
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
-from polyprompt.engine.store import FrozenStore, Key
+from polyprompt.engine.store import DEFAULT_BUDGET, Budget, FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
 from polyprompt.models.blocks import lay_out
@@ -31,7 +31,7 @@ class CachedEngine(Engine):
     def __init__(
         self,
         backbone: Backbone,
-        budget_bytes: int = 2 * 1024**3,
+        budget: Budget = DEFAULT_BUDGET,
         tokens_per_batch: int = 4096,
         branches: Sequence[Sequence[int]] = (),
     ) -> None:
@@ -39,12 +39,12 @@ class CachedEngine(Engine):
 
         Args:
             backbone: Its attention must leave something frozen.
-            budget_bytes: Most memory for kept keys, values and states.
+            budget: Most bytes of kept keys, values and states, and where.
             tokens_per_batch: Most padded tokens that are encoded at once.
             branches: Continuations of every input.
         """
         super().__init__(backbone, branches)
-        self._store = FrozenStore(budget_bytes)
+        self._store = FrozenStore(budget)
         self._tokens_per_batch = tokens_per_batch
 
     def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
@@ -140,11 +140,15 @@ class CachedEngine(Engine):
         return replace(column, mask=torch.zeros_like(column.mask))
 
     def _frozen(self, rows: Sequence[Arranged]) -> Frozen:
-        """Fetch the frozen part of inputs, or compute it."""
+        """Fetch the frozen part of inputs; what is not kept is computed, an input once."""
         keys = [self._key(row) for row in rows]
-        if all(key in self._store for key in keys):
-            return self._store.batch(keys)
-        return self._encode(rows)
+        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._store}
+        if not missing:
+            return self._store.batch(keys, self.backbone.device)
+        computed = self._encode(list(missing.values()))
+        if len(missing) == len(rows):
+            return computed
+        return self._store.batch(keys, self.backbone.device, list(missing), computed)
 
     def _read(self, frozen: Frozen, live: Live, table: Tensor) -> States:
         """Extend frozen inputs by live tokens and pool.

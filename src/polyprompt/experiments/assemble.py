@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -19,6 +20,7 @@ from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Engine
+from polyprompt.engine.store import Budget
 from polyprompt.experiments.compatibility import check_positions, head_of
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.heads.head import Head
@@ -75,7 +77,13 @@ def build_engine(
         torch.set_num_threads(settings.threads)
     if kind == "direct":
         return DirectEngine(backbone, branches)
-    return CachedEngine(backbone, settings.cache_budget_bytes, settings.tokens_per_batch, branches)
+    budget = Budget(
+        settings.cache_budget_bytes,
+        settings.cache_host_bytes,
+        settings.cache_disk_bytes,
+        None if settings.cache_folder is None else Path(settings.cache_folder),
+    )
+    return CachedEngine(backbone, budget, settings.tokens_per_batch, branches)
 
 
 def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
