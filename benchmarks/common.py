@@ -20,6 +20,7 @@ from polyprompt.capabilities import Attention, TrainingSettings, VerbalizerSetti
 from polyprompt.data.encoding import Encoded
 from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
+from polyprompt.engine.memory import Allowance
 from polyprompt.engine.store import Budget
 from polyprompt.heads.verbalizer import VerbalizerHead, Words
 from polyprompt.models.backbone import BackboneFacts
@@ -101,7 +102,7 @@ def members(backbone: CausalBackbone, texts: list[np.ndarray], lengths: list[int
 
 def cached_engine(backbone: CausalBackbone) -> CachedEngine:
     """Give the engine with room for every example."""
-    return CachedEngine(backbone, Budget(device=8 * 1024**3))
+    return CachedEngine(backbone, Budget(device=8 * 1024**3), allowance=Allowance(2048))
 
 
 @dataclass(frozen=True)

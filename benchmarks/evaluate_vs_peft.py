@@ -42,7 +42,7 @@ def main() -> None:
     def ours() -> None:
         heads = [member.head for member in members]
         prompts = prompts_of(members)
-        for _ in answer(engine, prompts, heads, inputs, bare=False, tokens_per_batch=2048):
+        for _ in answer(engine, prompts, heads, inputs, bare=False):
             pass
 
     costs = common.take_turns(

@@ -15,6 +15,7 @@ from polyprompt.capabilities import Attention, TrainingSettings
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
+from polyprompt.engine.memory import Allowance
 from polyprompt.heads.similarity import SimilarityHead
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.records import Example
@@ -212,3 +213,40 @@ def test_schedules_are_those_of_transformers(name, build):
         assert rate_factor(name, step, 37, 0.1) == pytest.approx(schedule.get_last_lr()[0])
         optimiser.step()
         schedule.step()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_gradients_of_small_passes_add_up_to_the_steps(rows):
+    results = []
+    for allowance in (Allowance(), Allowance(rows=rows)):
+        backbone = tiny_backbone("bert")
+        members = [member(backbone, seed=s, length=2 + s, batch_size=3 + s) for s in range(2)]
+        records = run(CachedEngine(backbone, allowance=allowance), members)
+        results.append((records, members))
+    (whole, ours), (parts, theirs) = results
+    for a, b in zip(whole, parts, strict=True):
+        assert (a.loss or 0.0) == pytest.approx(b.loss or 0.0, rel=1e-4, abs=1e-6)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(
+            a.parts["task"].weight, b.parts["task"].weight, atol=1e-4, rtol=0
+        )
+
+
+def test_a_step_for_which_memory_runs_out_is_taken_in_parts():
+    results = []
+    for limit in (99, 2):
+        backbone = tiny_backbone("bert")
+        engine = CachedEngine(backbone)
+        true_each = engine.each
+
+        def each(inputs, runs, prompts, limit=limit, true_each=true_each):
+            if torch.is_grad_enabled() and len(inputs) > limit:
+                raise torch.OutOfMemoryError
+            return true_each(inputs, runs, prompts)
+
+        engine.each = each
+        one = member(backbone)
+        run(engine, [one])
+        results.append(one.parts["task"].weight.detach())
+    assert engine.allowance.rows <= 2
+    torch.testing.assert_close(*results, atol=1e-4, rtol=0)

@@ -221,7 +221,9 @@ class EngineSettings(Settings):
 
     What a frozen backbone computed of examples is kept on its device (``cache_budget_bytes``), then
     in the computer's memory (``cache_host_bytes``, for other devices than the CPU), then in a
-    temporary folder under ``cache_folder`` (``cache_disk_bytes``).
+    temporary folder under ``cache_folder`` (``cache_disk_bytes``). ``tokens_per_batch`` bounds a
+    pass without gradient; ``rows_per_pass`` one with, whose gradients add up to the step's. Both
+    are halved where memory runs out. ``threads`` None tries one and all cores and takes the faster.
     """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
@@ -230,6 +232,7 @@ class EngineSettings(Settings):
     cache_disk_bytes: int = Field(default=0, ge=0)
     cache_folder: str | None = None
     tokens_per_batch: int = Field(default=4096, ge=1)
+    rows_per_pass: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
 
 

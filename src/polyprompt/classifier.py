@@ -202,9 +202,7 @@ class Classifier:
             examples.append(Example(str(number), "", {self._field: text}))
         inputs = self._encoder.encode(examples)
         scores = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
-        for batch in answer(
-            self._engine, self._prompts, [self._head], inputs, bare=False, tokens_per_batch=4096
-        ):
+        for batch in answer(self._engine, self._prompts, [self._head], inputs, bare=False):
             scores[batch.rows] = batch.scores[0]
         return torch.softmax(torch.from_numpy(scores), dim=1).numpy()
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from polyprompt.experiments.results import Setting
+    from polyprompt.experiments.store import RunFolder
 
 StudyPath = Annotated[str, typer.Argument(metavar="STUDY", help="A study's YAML file.")]
 Overrides = Annotated[
@@ -17,8 +18,17 @@ Overrides = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Print what each stage cost, and how near the limit.")
+]
 
-def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> None:  # noqa: FBT002 (a flag of the command line)
+
+def run(
+    study: StudyPath,
+    overrides: Overrides = None,
+    quiet: Quiet = False,  # noqa: FBT002 (a flag of the command line)
+    profile: Profile = False,  # noqa: FBT002 (a flag of the command line)
+) -> None:
     """Run a study and print its table; what is already complete is not run again."""
     from polyprompt.cli.console import ProgressView, make_console, program_name
     from polyprompt.experiments.config import load_study
@@ -37,6 +47,8 @@ def run(study: StudyPath, overrides: Overrides = None, quiet: Quiet = False) -> 
     console.print(f"Files: {checked.folder}", markup=False)
     for name, path in paths.items():
         console.print(f"  {name:<8} {path}", markup=False)
+    if profile:
+        show_profile(console, study_folders(checked))
     console.print("Next:")
     name = program_name()
     if len(settings[0].records[0]["fields"]) == 1:
@@ -113,3 +125,13 @@ def show_settings(console: "Console", settings: "list[Setting]") -> None:
             console.print(f"! {warning}", markup=False)
         for note in section.notes:
             console.print(f"- {note}", style="dim", markup=False)
+
+
+def show_profile(console: "Console", folders: "list[RunFolder]") -> None:
+    """Print what the stages of a study's groups cost; groups are told apart by their seconds."""
+    from polyprompt.cli.console import print_table
+    from polyprompt.experiments.profile import profile_table
+
+    records = [folder.record() for folder in folders]
+    groups = {str(record["group_seconds"]): record for record in records if "group_work" in record}
+    print_table(console, profile_table(list(groups.values()), folders[0].config()))

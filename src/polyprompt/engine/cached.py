@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.batching import packs, token_budget_batches
+from polyprompt.data.batching import packs
 from polyprompt.data.encoding import Encoded
 from polyprompt.engine.arrangement import Arranged, arrange
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
+from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.engine.store import DEFAULT_BUDGET, Budget, FrozenStore, Key
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone, Frozen
@@ -32,30 +33,32 @@ class CachedEngine(Engine):
         self,
         backbone: Backbone,
         budget: Budget = DEFAULT_BUDGET,
-        tokens_per_batch: int = 4096,
         branches: Sequence[Sequence[int]] = (),
+        allowance: Allowance | None = None,
     ) -> None:
         """Compute on a backbone.
 
         Args:
             backbone: Its attention must leave something frozen.
             budget: Most bytes of kept keys, values and states, and where.
-            tokens_per_batch: Most padded tokens that are encoded at once.
             branches: Continuations of every input.
+            allowance: How much is computed at once.
         """
-        super().__init__(backbone, branches)
+        super().__init__(backbone, branches, allowance)
         self._store = FrozenStore(budget)
-        self._tokens_per_batch = tokens_per_batch
 
     def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
         """Encode inputs that will be read many times, sorted by length, as far as memory goes."""
         arranged = [arrange(encoded, lengths, self._attention) for encoded in inputs]
         sizes = [int(row.frozen.sum()) for row in arranged]
-        for batch in token_budget_batches(sizes, self._tokens_per_batch):
-            rows = [arranged[index] for index in batch]
-            keys = [self._key(row) for row in rows]
-            if not self._store.is_full and any(key not in self._store for key in keys):
-                self._store.add(keys, self._encode(rows))
+        for _ in in_batches(self.allowance, sizes, lambda b: self._keep([arranged[i] for i in b])):
+            pass
+
+    def _keep(self, rows: Sequence[Arranged]) -> None:
+        """Encode inputs together and keep them, unless they are kept or there is no room."""
+        keys = [self._key(row) for row in rows]
+        if not self._store.is_full and any(key not in self._store for key in keys):
+            self._store.add(keys, self._encode(rows))
 
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
@@ -164,4 +167,5 @@ class CachedEngine(Engine):
             x = self._look_up(torch.from_numpy(live.codes).to(device), table)
             blocks = live.blocks(device, causal=self._attention is Attention.CAUSAL)
             hidden = self.backbone.extend(frozen, x, blocks)
+        self.backbone.work.sentences += sum(map(len, live.sizes))
         return live.states(frozen, hidden)

@@ -27,6 +27,7 @@ class DirectEngine(Engine):
             arrange(encoded, prompts.lengths[run], attention)
             for encoded, run in zip(inputs, runs, strict=True)
         ]
+        self.backbone.work.sentences += len(inputs)
         starts = prompts.starts()
         codes = [
             shift_codes(row.codes, starts[run]) for row, run in zip(arranged, runs, strict=True)
@@ -73,9 +74,9 @@ class DirectEngine(Engine):
         place = torch.arange(padded.shape[1], device=device)
         real = place[None] < sizes[:, None]
         soft = pad([row.astype(np.int64) for row in live], 0, device, 1).bool()
-        hidden = self.backbone.forward(
-            self._look_up(padded, table), place.expand_as(padded), self._allowed(real, soft)
-        )
+        x = self._look_up(padded, table)
+        self.backbone.count(int(real.sum()), padded.numel(), x)
+        hidden = self.backbone.forward(x, place.expand_as(padded), self._allowed(real, soft))
         return hidden, real, sizes
 
     def _allowed(self, real: Tensor, live: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import Attention, Reach
 from polyprompt.data.encoding import Encoded
+from polyprompt.engine.memory import Allowance
 from polyprompt.errors import ConfigError
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone
@@ -55,15 +56,22 @@ class Prompts:
 class Engine(ABC):
     """Computes states of inputs under the prompts of one or several runs."""
 
-    def __init__(self, backbone: Backbone, branches: Sequence[Sequence[int]] = ()) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        branches: Sequence[Sequence[int]] = (),
+        allowance: Allowance | None = None,
+    ) -> None:
         """Compute on a backbone.
 
         Args:
             backbone: Frozen.
+            allowance: How much is computed at once.
             branches: Continuations of every input, as token ids: each is read behind the input's
                 last token, and none sees another. They cost their own tokens, not the input again.
         """
         self.backbone = backbone
+        self.allowance = allowance or Allowance()
         self.branches = tuple(tuple(branch) for branch in branches)
 
     @abstractmethod

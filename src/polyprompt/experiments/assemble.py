@@ -20,7 +20,9 @@ from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Engine
+from polyprompt.engine.memory import Allowance
 from polyprompt.engine.store import Budget
+from polyprompt.engine.threads import best_threads
 from polyprompt.experiments.compatibility import check_positions, head_of
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.heads.head import Head
@@ -73,17 +75,18 @@ def build_engine(
     branches: Sequence[Sequence[int]] = (),
 ) -> Engine:
     """Build the engine that was chosen."""
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+    if backbone.device.type == "cpu":
+        torch.set_num_threads(settings.threads or best_threads())
+    allowance = Allowance(settings.tokens_per_batch, settings.rows_per_pass)
     if kind == "direct":
-        return DirectEngine(backbone, branches)
+        return DirectEngine(backbone, branches, allowance)
     budget = Budget(
         settings.cache_budget_bytes,
         settings.cache_host_bytes,
         settings.cache_disk_bytes,
         None if settings.cache_folder is None else Path(settings.cache_folder),
     )
-    return CachedEngine(backbone, budget, settings.tokens_per_batch, branches)
+    return CachedEngine(backbone, budget, branches, allowance)
 
 
 def build_group(plan: GroupPlan, backbone: Backbone) -> Group:

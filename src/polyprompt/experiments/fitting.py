@@ -12,11 +12,12 @@ from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.readers import TaskData
 from polyprompt.errors import DataError
 from polyprompt.experiments.assemble import Group, build_group, read_on
+from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
 from polyprompt.experiments.recording import run_record
-from polyprompt.experiments.run import Clock, read_all, train_group, write_parts
+from polyprompt.experiments.run import read_all, train_group, write_parts
 from polyprompt.experiments.store import RunFolder, check_writable
 from polyprompt.fingerprint import fingerprint
 from polyprompt.heads.head import Head
@@ -86,7 +87,7 @@ def fit_examples(
         yield Event("load", 1, 1, note)
     plan, fold_of = _plan(settings, card, examples)
     run_folder = RunFolder(folder)
-    clock = Clock()
+    clock = Clock((backbone, reader))
     clock.enter("prepare")
     group = build_group(plan, backbone)
     note = {
@@ -105,7 +106,7 @@ def fit_examples(
     write_parts(run_folder, group, 0, heads[0].tensors())
     table = yield from _validate(plan, group, heads, examples, fold_of)
     clock.enter("write")
-    record = run_record(plan, plan.runs[0], group, clock.seconds) | note
+    record = run_record(plan, plan.runs[0], group, clock) | note
     run_folder.finish(table, score_predictions(table), record)
     yield Event("done", 1, 1)
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from polyprompt.capabilities import VerbalizerSettings
-from polyprompt.data.batching import token_budget_batches
 from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.engine import Engine
+from polyprompt.engine.memory import in_batches
 from polyprompt.experiments.assemble import Group, build_engine, neutral_inputs
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.events import Event
@@ -112,11 +112,15 @@ class Instructed:
             head = head.calibrated(self._read(neutral, demonstrations))
         scores = np.zeros((len(inputs), len(self._words.pieces)), dtype=np.float32)
         done = 0
-        budget = self._plan.engine.tokens_per_batch
-        for rows in token_budget_batches([one.tokens for one in inputs], budget):
+
+        def compute(rows: list[int]) -> NDArray[np.float32]:
             with torch.no_grad():
                 states = self._read([inputs[row] for row in rows], demonstrations)
-                scores[rows] = head.scores(states).float().cpu().numpy()
+                return head.scores(states).float().cpu().numpy()
+
+        lengths = [one.tokens for one in inputs]
+        for rows, values in in_batches(self._engine.allowance, lengths, compute):
+            scores[rows] = values
             done += len(rows)
             yield Event("baselines", done, len(inputs))
         return scores

@@ -2,20 +2,21 @@
 
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from polyprompt.experiments.assemble import Group
+from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 
 _PACKAGES = ("polyprompt", "torch", "transformers", "tokenizers", "numpy", "polars", "scikit-learn")
 
 
 def run_record(
-    plan: GroupPlan, run: RunPlan, group: Group, seconds: Mapping[str, float] | None = None
+    plan: GroupPlan, run: RunPlan, group: Group, clock: Clock | None = None
 ) -> dict[str, Any]:
-    """Describe a run; ``seconds`` are those of its whole group."""
+    """Describe a run; seconds and work are those of its whole group."""
     facts = group.engine.backbone.facts
     member = group.members[plan.runs.index(run)]
     trained = sum(p.numel() for p in member.trained_parameters())
@@ -45,7 +46,7 @@ def run_record(
         "steps": member.steps,
         "select": member.settings.select,
         "group_runs": len(plan.runs),
-        "group_seconds": {stage: round(value, 3) for stage, value in (seconds or {}).items()},
+        **(clock.record() if clock else {"group_seconds": {}}),
         **_environment(),
     }
 

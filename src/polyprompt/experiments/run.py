@@ -1,13 +1,12 @@
 """One group of runs from examples to scores: the way through the whole package."""
 
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
 from polyprompt.experiments.assemble import Group, build_group, read_on
+from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
@@ -21,22 +20,6 @@ from polyprompt.records import StepRecord
 from polyprompt.scoring.score import score_predictions
 from polyprompt.training.loop import fitted_head, train
 from polyprompt.training.member import prompts_of
-
-
-@dataclass
-class Clock:
-    """Seconds spent per stage of a group."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-    _stage: str = ""
-    _since: float = 0.0
-
-    def enter(self, stage: str) -> None:
-        """Begin a stage and end the one before."""
-        now = time.perf_counter()
-        if self._stage:
-            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._since
-        self._stage, self._since = stage, now
 
 
 def run_group(
@@ -53,7 +36,7 @@ def run_group(
     Yields:
         Progress.
     """
-    clock = Clock()
+    clock = Clock((backbone, reader))
     clock.enter("prepare")
     group = build_group(plan, backbone)
     for run, folder in zip(plan.runs, folders, strict=True):
@@ -80,7 +63,7 @@ def run_group(
             folder.name, plan.card.name, plan.card.labels, examples, inputs, answers
         )
         clock.enter("write")
-        record = run_record(plan, run, group, clock.seconds) | baselines.note_of(run)
+        record = run_record(plan, run, group, clock) | baselines.note_of(run)
         folder.finish(table, score_predictions(table), record)
     yield Event("write", len(folders), len(folders))
 
@@ -105,10 +88,7 @@ def read_all(
     wanted = any(run.settings.baselines for run in plan.runs)
     width = group.engine.backbone.facts.width if wanted else 0
     collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
-    budget = plan.engine.tokens_per_batch
-    for batch in answer(
-        group.engine, prompts_of(group.members), heads, inputs, bare=wanted, tokens_per_batch=budget
-    ):
+    for batch in answer(group.engine, prompts_of(group.members), heads, inputs, bare=wanted):
         collected.add(batch)
         yield Event("read", collected.done, len(inputs))
     return collected

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polyprompt.capabilities import Attention
 from polyprompt.models.blocks import Blocks
+from polyprompt.models.work import Work
 
 KeysValues = tuple[tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]], ...]
 
@@ -81,6 +82,13 @@ class Backbone(ABC):
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
     dtype: torch.dtype
+    work: Work
+    projection_weights: int
+
+    def count(self, tokens: int, slots: int, x: Tensor) -> None:
+        """Note a pass of so many real tokens, and with padding, over ``x``."""
+        backward = torch.is_grad_enabled() and x.requires_grad
+        self.work.count(tokens, slots, self.projection_weights, backward=backward)
 
     @property
     @abstractmethod

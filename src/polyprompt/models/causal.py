@@ -24,6 +24,7 @@ from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 from polyprompt.models.placement import Placement, PositionArgument
+from polyprompt.models.work import Work, projection_weights
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
 """How a model type is told where its tokens stand; all others take ``position_ids``."""
@@ -121,6 +122,7 @@ class CausalBackbone(Backbone):
         self.facts = facts
         self.device, self.dtype = model.device, model.dtype
         fuse_activations(self._body)
+        self.work, self.projection_weights = Work(), projection_weights(self._body)
         make_packable(self._body)
         self._configs = list({id(c): c for c in (model.config, config)}.values())
         self._packs = attends_by_packs(
@@ -158,6 +160,7 @@ class CausalBackbone(Backbone):
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the tokens before anything trained."""
+        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
         if self._packs:
             pack = self.pack(blocks, None, keep=True)
             hidden = padded.rows(blocks, self.packed(x, pack))
@@ -171,6 +174,7 @@ class CausalBackbone(Backbone):
         self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
     ) -> Float[Tensor, "N D"]:
         """Compute the states of live tokens, which stand behind the frozen ones."""
+        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
         if self._packs:
             return self.packed(x, self.pack(blocks, frozen))
         positions = padded.places(blocks)

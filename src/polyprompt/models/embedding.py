@@ -15,6 +15,7 @@ from polyprompt.models.blocks import Blocks
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
+from polyprompt.models.work import Work, projection_weights
 
 
 class EmbeddingBackbone(Backbone):
@@ -38,6 +39,7 @@ class EmbeddingBackbone(Backbone):
         self._offset = position_offset
         self.device, self.dtype = model.device, model.dtype
         fuse_activations(self._model)
+        self.work, self.projection_weights = Work(), projection_weights(self._model)
         self._packs = attends_by_packs(
             lambda blocks: self.pack(blocks, None, keep=True),
             lambda ids, pack: self.packed(self.embed(ids), pack),
@@ -58,6 +60,7 @@ class EmbeddingBackbone(Backbone):
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the text, which attends to text alone."""
+        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
         if self._packs:
             pack = self.pack(blocks, None, keep=True)
             hidden = padded.rows(blocks, self.packed(x, pack))
@@ -71,6 +74,7 @@ class EmbeddingBackbone(Backbone):
         self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
     ) -> Float[Tensor, "N D"]:
         """Compute the states of soft tokens over cached text."""
+        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
         if self._packs:
             return self.packed(x, self.pack(blocks, frozen))
         positions = padded.places(blocks)

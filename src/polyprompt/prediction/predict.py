@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyprompt.data.batching import token_budget_batches
 from polyprompt.data.encoding import Encoded
 from polyprompt.engine.engine import Engine, Prompts
+from polyprompt.engine.memory import in_batches
 from polyprompt.heads.head import Head, States
 
 
@@ -36,7 +36,6 @@ def answer(
     inputs: Sequence[Encoded],
     *,
     bare: bool,
-    tokens_per_batch: int,
 ) -> Iterator[Answers]:
     """Answer inputs, sorted by length across languages, batch after batch.
 
@@ -46,7 +45,6 @@ def answer(
         heads: Of the same runs.
         inputs: In any order.
         bare: Whether to give the unprompted vectors too.
-        tokens_per_batch: Most padded tokens of a batch, live tokens of all runs included.
 
     Yields:
         Answers with the rows they belong to, every row once.
@@ -55,8 +53,11 @@ def answer(
     live = sum(len(vectors) for vectors in prompts.vectors)
     lengths = [encoded.tokens + live for encoded in inputs]
     readers = prompts.and_bare(engine.backbone) if bare else prompts
-    for rows in token_budget_batches(lengths, tokens_per_batch):
-        states = engine.every([inputs[row] for row in rows], readers)
+
+    def compute(rows: list[int]) -> States:
+        return engine.every([inputs[row] for row in rows], readers)
+
+    for rows, states in in_batches(engine.allowance, lengths, compute):
         scores = [
             head.scores(_run(states, run, len(rows))).float().cpu().numpy()
             for run, head in enumerate(heads)

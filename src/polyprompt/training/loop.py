@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
 from polyprompt.engine.engine import ROWS_PER_READ, Engine
+from polyprompt.engine.memory import is_out_of_memory, release
 from polyprompt.heads.head import Head, States
 from polyprompt.records import StepRecord
 from polyprompt.training.member import Member, prompts_of
@@ -55,9 +56,8 @@ def _take_step(
     step: int,
 ) -> list[StepRecord]:
     """Move every active run by one step; returns their records."""
-    losses = group_losses(engine, members, rows)
     optimiser.zero_grad(set_to_none=True)
-    torch.stack(list(losses.values())).sum().backward()
+    losses = add_gradients(engine, members, rows)
     for run in range(len(members)):
         if run not in rows:  # a run that has ended takes no more steps, not even by momentum
             for parameter in members[run].trained_parameters():
@@ -70,7 +70,7 @@ def _take_step(
             run=run,
             step=step + 1,
             epoch=(step + 1) / members[run].steps_per_epoch,
-            loss=loss.item(),
+            loss=loss,
             learning_rate=rates[run],
             gradient_norm=norms[run],
         )
@@ -94,6 +94,53 @@ def make_optimiser(members: Sequence[Member]) -> torch.optim.AdamW:
         for member in members
     ]
     return torch.optim.AdamW(groups)
+
+
+def add_gradients(
+    engine: Engine, members: Sequence[Member], rows: dict[int, list[int]]
+) -> dict[int, float]:
+    """Add the gradients of a step to the parameters, in passes of bounded size.
+
+    Args:
+        engine: Computes states.
+        members: All runs of the group.
+        rows: The training rows of each active run.
+
+    Returns:
+        Every active run's mean loss over its own rows.
+    """
+    while True:
+        try:
+            return _add_gradients(engine, members, rows)
+        except (RuntimeError, MemoryError) as error:
+            whole = sum(map(len, rows.values()))
+            count = min(engine.allowance.rows or whole, whole)
+            if count == 1 or not is_out_of_memory(error):
+                raise
+            engine.allowance.rows = count // 2
+            for member in members:
+                for parameter in member.trained_parameters():
+                    parameter.grad = None
+            release()
+
+
+def _add_gradients(
+    engine: Engine, members: Sequence[Member], rows: dict[int, list[int]]
+) -> dict[int, float]:
+    """Add the gradients of a step, as many rows at once as the engine allows."""
+    flat = [(run, row) for run, batch in rows.items() for row in batch]
+    size = engine.allowance.rows or len(flat)
+    losses = dict.fromkeys(rows, 0.0)
+    for start in range(0, len(flat), size):
+        part: dict[int, list[int]] = {}
+        for run, row in flat[start : start + size]:
+            part.setdefault(run, []).append(row)
+        means = group_losses(engine, members, part)
+        shares = {run: loss * (len(part[run]) / len(rows[run])) for run, loss in means.items()}
+        torch.stack(list(shares.values())).sum().backward()
+        for run, loss in shares.items():
+            losses[run] += loss.item()
+    return losses
 
 
 def group_losses(

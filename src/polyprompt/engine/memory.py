@@ -1,0 +1,72 @@
+"""Keeps computing where memory runs out: smaller batches from then on."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+
+from polyprompt.data.batching import token_budget_batches
+
+T = TypeVar("T")
+
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
+
+
+@dataclass
+class Allowance:
+    """How much is computed at once; less after memory has run out.
+
+    Attributes:
+        tokens: Most padded tokens of a pass without gradient.
+        rows: Most inputs of a pass with gradient; None for a whole batch.
+    """
+
+    tokens: int = 4096
+    rows: int | None = None
+
+
+def in_batches(
+    allowance: Allowance, lengths: Sequence[int], compute: Callable[[list[int]], T]
+) -> Iterator[tuple[list[int], T]]:
+    """Compute rows in batches of similar length; where memory runs out, in smaller ones.
+
+    Args:
+        allowance: Halved where memory runs out, so that later calls know.
+        lengths: Tokens of each row.
+        compute: Given the indices of a batch.
+
+    Yields:
+        Every batch with its result, every row once.
+
+    Raises:
+        RuntimeError: Memory runs out for a single row, or something else is wrong.
+    """
+    pending = token_budget_batches(lengths, allowance.tokens)
+    while pending:
+        rows = pending.pop(0)
+        try:
+            result = compute(rows)
+        except (RuntimeError, MemoryError) as error:
+            if len(rows) == 1 or not is_out_of_memory(error):
+                raise
+            allowance.tokens = max(1, min(allowance.tokens, len(rows) * lengths[rows[-1]]) // 2)
+            left = [row for batch in (rows, *pending) for row in batch]
+            again = token_budget_batches([lengths[row] for row in left], allowance.tokens)
+            pending = [[left[index] for index in batch] for batch in again]
+            release()
+            continue
+        yield rows, result
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory has run out."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def release() -> None:
+    """Give cached memory of a device back."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,31 @@
+"""Chooses how many threads compute, by trying: more are slower where the cores are taken."""
+
+import os
+import time
+from functools import lru_cache
+
+import torch
+
+ROWS, WIDTH = 80, 1024
+"""A step's usual matrix: eight inputs with a prompt of ten, in a model of BLOOM-560M's width."""
+
+
+@lru_cache(maxsize=1)
+def best_threads() -> int:
+    """Time a product of the usual size with one thread and with all; give the faster number."""
+    before = torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    a, b = torch.randn(ROWS, WIDTH), torch.randn(4 * WIDTH, WIDTH)
+    seconds = {}
+    for threads in sorted({1, cores or 1}):
+        torch.set_num_threads(threads)
+        seconds[threads] = min(_time(a, b) for _ in range(15))
+    torch.set_num_threads(before)
+    return min(seconds, key=lambda threads: seconds[threads])
+
+
+def _time(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Time one product."""
+    start = time.perf_counter()
+    torch.nn.functional.linear(a, b)
+    return time.perf_counter() - start
