@@ -4,6 +4,8 @@ Every file runs both sides in one process on the same frozen weights and sentenc
 takes turns, and prints medians; a whole run is composed from them. The last line is ``ratio X``.
 """
 
+import ctypes
+import gc
 import os
 import statistics
 import time
@@ -146,12 +148,17 @@ def clock() -> Iterator[list[Cost]]:
 
 @contextmanager
 def peak_memory(name: str) -> Iterator[None]:
-    """Print the most memory above what was held before, where the system tells it."""
+    """Print the most memory above what was held before, where the system tells it.
+
+    What earlier work has freed is given back first, so that it does not hide what comes.
+    """
     status = Path("/proc/self/status")
+    gc.collect()
     try:
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _kibibytes(status, "VmRSS")
-    except OSError:
+    except (OSError, AttributeError):
         yield
         return
     yield
