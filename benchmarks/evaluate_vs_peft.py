@@ -1,7 +1,7 @@
 """Reading test sentences with N prompts: ours against PEFT, one prompt after another.
 
-Eight sentences in each of five languages; PEFT in batches of 8 in the order of the data, one prompt
-timed and multiplied.
+Eight sentences in each of five languages, read in five parts that take turns; PEFT in batches of 8
+in the order of the data, one prompt timed and multiplied.
 
 ``python benchmarks/evaluate_vs_peft.py [--prompts N] [--dtype bfloat16]``
 """
@@ -26,6 +26,7 @@ def main() -> None:
     """Time both sides and print the ratio."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--prompts", type=int, default=1)
+    parser.add_argument("--turns", type=int, default=2, help="of each of five parts")
     parser.add_argument("--dtype", choices=common.DTYPES, default="float32")
     given = parser.parse_args()
     common.begin()
@@ -39,20 +40,27 @@ def main() -> None:
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=common.PROMPT)
     peft = get_peft_model(model, config)
 
-    def ours() -> None:
+    order = sorted(range(len(inputs)), key=lambda row: inputs[row].tokens)
+
+    def ours(part: int) -> None:
         heads = [member.head for member in members]
-        prompts = prompts_of(members)
-        for _ in answer(engine, prompts, heads, inputs, bare=False):
+        rows = [inputs[i] for i in order[part * common.BATCH : (part + 1) * common.BATCH]]
+        for _ in answer(engine, prompts_of(members), heads, rows, bare=False):
             pass
 
-    costs = common.take_turns(
-        {
-            f"ours, {given.prompts} prompts": ours,
-            "PEFT, one prompt": lambda: read(peft, texts, keep=0),
-            "PEFT, one prompt, logits_to_keep=1": lambda: read(peft, texts, keep=1),
+    def peer(part: int, keep: int) -> None:
+        read(peft, texts[part * common.BATCH : (part + 1) * common.BATCH], keep=keep)
+
+    parts = []
+    for part in range(len(texts) // common.BATCH):
+        print(f"part {part + 1} (ours by length across languages, PEFT's in the data's order)")
+        sides = {
+            f"ours, {given.prompts} prompts": lambda part=part: ours(part),
+            "PEFT, one prompt": lambda part=part: peer(part, 0),
+            "PEFT, one prompt, logits_to_keep=1": lambda part=part: peer(part, 1),
         }
-    )
-    mine, theirs, careful = costs.values()
+        parts.append(common.take_turns(sides, given.turns, warm_up=int(part == 0)).values())
+    mine, theirs, careful = (common.total(costs) for costs in zip(*parts, strict=True))
     for kind in ("cpu", "wall"):
         own, whole, last = (getattr(cost, kind) for cost in (mine, theirs, careful))
         print(f"{kind}: ours {own:.2f} s, theirs {given.prompts} × {whole:.2f} s")

@@ -20,7 +20,8 @@ def main() -> None:
     texts = common.sentences()
     model = common.bloom(common.DTYPES[given.dtype])
     backbone = common.wrapped(model)
-    runs = common.members(backbone, texts, [length for length in LENGTHS for _ in range(SEEDS)])
+    lengths = [length for length in LENGTHS for _ in range(SEEDS)]
+    runs = common.members(backbone, texts, lengths, draws=SEEDS)
     engine = common.cached_engine(backbone)
     with common.clock() as encode:
         for run in runs:
@@ -34,7 +35,7 @@ def main() -> None:
             f"PEFT, length {length}": PeftStep(peft, texts, keep=0),
             f"PEFT, length {length}, logits_to_keep=1": PeftStep(peft, texts, keep=1),
         }
-        costs = common.take_turns(sides, turns=3)
+        costs = common.take_turns(sides, turns=3, warm_up=int(length == LENGTHS[0]))
         for name, cost in zip(("whole", "last"), costs.values(), strict=True):
             sums.setdefault(name, []).append(cost)
         peft.unload()

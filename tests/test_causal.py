@@ -138,12 +138,12 @@ def test_a_backbone_reads_the_same_whichever_side_is_padded(kind, batch, side):
 @pytest.mark.parametrize("kind", DECODERS)
 def test_packed_passes_equal_their_padded_twin(kind, layout, runs):
     backbone, inputs, prompts = setting(kind, layout, runs)
-    assert backbone._packs
+    assert backbone.packs
     owners = [i % runs for i in range(len(inputs))]
     prefix = torch.cat([torch.from_numpy(np.concatenate(x.hard)) for x in inputs[:1]]).tolist()
     found = []
     for packs in (True, False):
-        backbone._packs = packs
+        backbone.packs = packs
         engine = CachedEngine(backbone, branches=[(7, 9), (8,)])
         every, each = engine.every(inputs, prompts), engine.each(inputs, owners, prompts)
         behind = engine.behind(prefix, inputs)

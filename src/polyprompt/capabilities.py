@@ -178,7 +178,10 @@ class BackboneSettings(Settings):
     model's own (E5: ``query: ``). ``special_tokens`` False leaves out the tokenizer's beginning
     (and end) tokens. ``dtype`` is the precision of weights and activations; ``reading_dtype`` that
     of a second copy which reads texts once training is over (None: the same copy). Training in
-    bfloat16 depends on what is computed together: docs/decoders.md.
+    bfloat16 depends on what is computed together: docs/decoders.md. ``reading_dtype`` ``auto`` is
+    bfloat16 where the processor is faster in it, else ``dtype``. ``device_map`` spreads a model
+    over devices, memory and disk as accelerate does (``auto``, or modules' names to places);
+    ``quantization`` stores the projections in 4 or 8 bits through bitsandbytes.
     """
 
     name: str = "pypi:multilingual-e5-small"
@@ -187,8 +190,10 @@ class BackboneSettings(Settings):
     attention: Attention | None = None
     revision: str | None = None
     dtype: Dtype = "float32"
-    reading_dtype: Dtype | None = None
+    reading_dtype: Dtype | Literal["auto"] | None = None
     device: str = "cpu"
+    device_map: str | dict[str, int | str] | None = None
+    quantization: Literal["4bit", "8bit"] | None = None
     text_prefix: str | None = None
     special_tokens: bool = True
     max_tokens: int = Field(default=256, ge=8, le=32768)
@@ -223,7 +228,9 @@ class EngineSettings(Settings):
     in the computer's memory (``cache_host_bytes``, for other devices than the CPU), then in a
     temporary folder under ``cache_folder`` (``cache_disk_bytes``). ``tokens_per_batch`` bounds a
     pass without gradient; ``rows_per_pass`` one with, whose gradients add up to the step's. Both
-    are halved where memory runs out. ``threads`` None tries one and all cores and takes the faster.
+    are halved where memory runs out. ``checkpointing`` keeps of a pass with gradient only what
+    enters each layer and computes the rest again: less memory, a third more time. ``threads`` None
+    tries one and all cores and takes the faster.
     """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
@@ -233,6 +240,7 @@ class EngineSettings(Settings):
     cache_folder: str | None = None
     tokens_per_batch: int = Field(default=4096, ge=1)
     rows_per_pass: int | None = Field(default=None, ge=1)
+    checkpointing: bool = False
     threads: int | None = Field(default=None, ge=1)
 
 

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded
@@ -62,14 +60,3 @@ def arrange(encoded: Encoded, lengths: Sequence[int], attention: Attention) -> A
 def shift_codes(codes: NDArray[np.int64], start: int) -> NDArray[np.int64]:
     """Renumber a run's soft tokens for a table in which they begin at row ``start``."""
     return np.where(codes < 0, codes - start, codes)
-
-
-def pad(
-    rows: Sequence[NDArray[np.int64]], fill: int, device: torch.device, width: int = 0
-) -> Tensor:
-    """Stack rows of different lengths, filled up on the right to the longest or to ``width``."""
-    width = max([width, *(len(row) for row in rows)])
-    out = np.full((len(rows), width), fill, dtype=np.int64)
-    for index, row in enumerate(rows):
-        out[index, : len(row)] = row
-    return torch.from_numpy(out).to(device)

@@ -73,9 +73,18 @@ class Live:
             np.concatenate(answers).reshape(shape),
         )
 
-    def blocks(self, device: torch.device, *, causal: bool) -> Blocks:
-        """Give their places, for a packed pass."""
-        return lay_out(self.sizes, self.positions, device, causal=causal, branches=self.branches)
+    def blocks(
+        self, device: torch.device, *, causal: bool, kinds: NDArray[np.int64] | None = None
+    ) -> Blocks:
+        """Give their places, for a packed pass.
+
+        Args:
+            device: Where they are wanted.
+            causal: Whether a token sees only tokens that do not stand behind it.
+            kinds: 1 for tokens that no token of kind 0 sees; None for continuations as they are.
+        """
+        kinds = self.branches if kinds is None else kinds
+        return lay_out(self.sizes, self.positions, device, causal=causal, branches=kinds)
 
     def states(self, frozen: Frozen, hidden: Tensor) -> States:
         """Pool frozen and live states of every run over every input: G × B states, run by run.

@@ -77,6 +77,7 @@ def build_engine(
     """Build the engine that was chosen."""
     if backbone.device.type == "cpu":
         torch.set_num_threads(settings.threads or best_threads())
+    backbone.checkpointing = settings.checkpointing
     allowance = Allowance(settings.tokens_per_batch, settings.rows_per_pass)
     if kind == "direct":
         return DirectEngine(backbone, branches, allowance)

@@ -2,6 +2,7 @@
 
 from polyprompt.capabilities import FAMILIES, RunSettings, SimilaritySettings, VerbalizerSettings
 from polyprompt.models.locate import locate
+from polyprompt.models.precision import reading_dtype
 from polyprompt.tasks.card import TaskCard
 
 _HEADS = {"similarity": SimilaritySettings, "verbalizer": VerbalizerSettings}
@@ -20,7 +21,7 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
             "family": place.family,
             "attention": settings.backbone.attention or family.attentions[0],
             "revision": place.commit or None,
-            "reading_dtype": settings.backbone.reading_dtype or settings.backbone.dtype,
+            "reading_dtype": reading_dtype(settings.backbone),
         }
     )
     head = settings.head or _HEADS[family.heads[0]]()

@@ -181,7 +181,10 @@ def _run_name(settings: RunSettings, data_identity: str) -> str:
     value = settings.model_dump(mode="json")
     del value["data"]
     del value["seed"]
-    del value["backbone"]["device"]
+    for place in ("device", "device_map"):
+        del value["backbone"][place]
+    if value["backbone"]["quantization"] is None:
+        del value["backbone"]["quantization"]
     paths = [part.initial.path for part in settings.parts.values() if part.initial.path]
     sums = [file_sha256(Path(path)) for path in paths]
     place = locate(settings.backbone)

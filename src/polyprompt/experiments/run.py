@@ -1,6 +1,8 @@
 """One group of runs from examples to scores: the way through the whole package."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any
 
 from torch import Tensor
 
@@ -16,8 +18,9 @@ from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.prediction.predict import Collected, answer
 from polyprompt.prediction.record import prediction_table
-from polyprompt.records import StepRecord
+from polyprompt.records import Example, StepRecord
 from polyprompt.scoring.score import score_predictions
+from polyprompt.tasks.card import TaskCard
 from polyprompt.training.loop import fitted_head, train
 from polyprompt.training.member import prompts_of
 
@@ -36,9 +39,23 @@ def run_group(
     Yields:
         Progress.
     """
-    clock = Clock((backbone, reader))
+    with ThreadPoolExecutor(1, "beside") as beside:
+        yield from _run_group(plan, (backbone, reader), folders, beside)
+
+
+def _run_group(
+    plan: GroupPlan,
+    pair: tuple[Backbone, Backbone],
+    folders: Sequence[RunFolder],
+    beside: Executor,
+) -> Iterator[Event]:
+    """Run a group; texts are tokenized while it trains, results written while others are made."""
+    backbone, reader = pair
+    clock = Clock(pair)
     clock.enter("prepare")
     group = build_group(plan, backbone)
+    examples = plan.data.splits["test"]
+    encoding = beside.submit(group.encoder.encode, examples)
     for run, folder in zip(plan.runs, folders, strict=True):
         folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
     clock.enter("train")
@@ -49,23 +66,35 @@ def run_group(
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
     clock.enter("read")
-    examples = plan.data.splits["test"]
-    inputs = group.encoder.encode(examples)
+    inputs = encoding.result()
     collected = yield from read_all(plan, group, heads, inputs)
     baselines = Baselines(plan, group, examples, collected.bare)
+    written: list[Future[None]] = []
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
         clock.enter("baselines")
         yield Event("baselines", index, len(folders))
         answers: Scores = {None: collected.scores[index]}
         if run.settings.baselines:
             answers |= yield from baselines.of(run)
-        table = prediction_table(
-            folder.name, plan.card.name, plan.card.labels, examples, inputs, answers
-        )
         clock.enter("write")
         record = run_record(plan, run, group, clock) | baselines.note_of(run)
-        folder.finish(table, score_predictions(table), record)
+        written.append(beside.submit(_write, plan.card, folder, examples, inputs, answers, record))
+    for done in written:
+        done.result()
     yield Event("write", len(folders), len(folders))
+
+
+def _write(
+    card: TaskCard,
+    folder: RunFolder,
+    examples: Sequence[Example],
+    inputs: Sequence[Encoded],
+    answers: Scores,
+    record: Mapping[str, Any],
+) -> None:
+    """Score a run's answers and finish its folder."""
+    table = prediction_table(folder.name, card.name, card.labels, examples, inputs, answers)
+    folder.finish(table, score_predictions(table), record)
 
 
 def train_group(group: Group) -> Generator[Event, None, list[list[StepRecord]]]:

@@ -84,6 +84,10 @@ class Backbone(ABC):
     dtype: torch.dtype
     work: Work
     projection_weights: int
+    packs: bool
+    """Whether passes are packed; otherwise they are padded."""
+    checkpointing: bool = False
+    """Whether packed passes with gradient keep only what enters each layer and compute it again."""
 
     def count(self, tokens: int, slots: int, x: Tensor) -> None:
         """Note a pass of so many real tokens, and with padding, over ``x``."""
@@ -121,13 +125,17 @@ class Backbone(ABC):
         """
 
     @abstractmethod
+    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
+        """Compute the states of whole inputs, one block each; gradients flow into ``x``."""
+
+    @abstractmethod
     def forward(
         self,
         x: Float[Tensor, "B T D"],
         positions: Int[Tensor, "B T"],
         allowed: Bool[Tensor, "B T T"],
     ) -> Float[Tensor, "B T D"]:
-        """Compute the whole forward pass under an explicit attention pattern."""
+        """Compute the whole forward pass of padded rows under an explicit attention pattern."""
 
     @abstractmethod
     def unembed(

@@ -32,6 +32,13 @@ class Blocks:
     positions: Int[Tensor, " N"]
     sees: Bool[Tensor, "B G S S"]
 
+    def to(self, device: torch.device) -> "Blocks":
+        """Copy to a device."""
+        if self.place.device == device:
+            return self
+        tensors = self.place, self.real, self.home, self.positions, self.sees
+        return Blocks(*(tensor.to(device) for tensor in tensors))
+
     @property
     def is_even(self) -> bool:
         """Whether all blocks are full, so that the matrix only has to be viewed."""

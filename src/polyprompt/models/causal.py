@@ -4,7 +4,7 @@ Soft prompts live in the space of the embedding table. A model that scales its l
 Gemma) scales them too; what it does behind the look-up (BLOOM's LayerNorm) it does itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +19,14 @@ from polyprompt.models import padded
 from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.bloom import AlibiKeys
+from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 from polyprompt.models.placement import Placement, PositionArgument
+from polyprompt.models.unfrozen import TrainedRows
+from polyprompt.models.weights import device_of, weight_of
 from polyprompt.models.work import Work, projection_weights
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
@@ -112,20 +115,24 @@ class CausalBackbone(Backbone):
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Linear):
             raise BackboneError(f"{facts.name} has no language-model head.")
-        self._head = head
+        self._head, self._head_weight = head, weight_of(head)
+        self._table = weight_of(self._embeddings)
+        self._rows: TrainedRows | None = None
+        self._head_rows: TrainedRows | None = None
         self._softcap = getattr(config, "final_logit_softcapping", None)
         self._logit_scale = _logit_scale(config)
         self._windows = windows_of(config, facts.name)
         self._placement = PLACEMENTS.get(config.model_type, PositionArgument)(self._body)
-        self._scale = _look_up_scale(self._embeddings)
+        self._scale = _look_up_scale(self._embeddings, self._table)
         self.tokenizer = tokenizer
         self.facts = facts
-        self.device, self.dtype = model.device, model.dtype
+        self.device, self.dtype = device_of(self._embeddings), model.dtype
         fuse_activations(self._body)
         self.work, self.projection_weights = Work(), projection_weights(self._body)
         make_packable(self._body)
         self._configs = list({id(c): c for c in (model.config, config)}.values())
-        self._packs = attends_by_packs(
+        make_checkpointable(self._body, self._configs)
+        self.packs = attends_by_packs(
             lambda blocks: self.pack(blocks, None, keep=True),
             lambda ids, pack: self.packed(self.embed(ids), pack),
             self.device,
@@ -139,13 +146,13 @@ class CausalBackbone(Backbone):
     @property
     def table(self) -> Float[Tensor, "V D"]:
         """The word embeddings, before any scaling."""
-        weight = self._embeddings.weight
-        assert isinstance(weight, Tensor)
-        return weight
+        return self._table
 
     def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look token ids up in the table."""
-        return self.table[ids]
+        if self._rows is not None:
+            return self._rows(ids)
+        return self._table[ids.to(self._table.device)].to(self.device)
 
     @torch.no_grad()
     def reference(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " V"]:
@@ -160,8 +167,8 @@ class CausalBackbone(Backbone):
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the tokens before anything trained."""
-        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
-        if self._packs:
+        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
+        if self.packs:
             pack = self.pack(blocks, None, keep=True)
             hidden = padded.rows(blocks, self.packed(x, pack))
             return Frozen(spread_layers(pack), hidden, blocks.real[:, 0], padded.places(blocks))
@@ -174,8 +181,8 @@ class CausalBackbone(Backbone):
         self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
     ) -> Float[Tensor, "N D"]:
         """Compute the states of live tokens, which stand behind the frozen ones."""
-        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
-        if self._packs:
+        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
+        if self.packs:
             return self.packed(x, self.pack(blocks, frozen))
         positions = padded.places(blocks)
         text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
@@ -185,10 +192,52 @@ class CausalBackbone(Backbone):
         states = self._run(rows, positions, whole, key_positions, reading(frozen))
         return padded.tokens(blocks, states)
 
+    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
+        """Compute the states of whole inputs, one block each."""
+        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
+        if self.packs:
+            return self.packed(x, self.pack(blocks, None))
+        rows, places = padded.rows(blocks, x), padded.places(blocks)
+        return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
+
+    def unfreeze(self, ids: Iterable[int]) -> list[nn.Parameter]:
+        """Make all parameters trainable, for passes over whole inputs.
+
+        Args:
+            ids: Words that occur in what is trained on, label words included; of the word tables
+                only their rows are trained, see ``TrainedRows``.
+
+        Returns:
+            The parameters.
+        """
+        ids = list(ids)
+        self._rows = TrainedRows(self._table, ids)
+        rows = [self._rows.weight]
+        if self._head_weight is not self._table:
+            self._head_rows = TrainedRows(self._head_weight, ids)
+            rows.append(self._head_rows.weight)
+        tables = {id(self._table), id(self._head_weight)}
+        of_body = [p for p in self._body.parameters() if id(p) not in tables]
+        return [*rows, *(p.requires_grad_() for p in of_body)]
+
+    def freeze(self) -> None:
+        """End training: write the trained rows back and freeze all parameters."""
+        for rows in (self._rows, self._head_rows):
+            if rows is not None:
+                rows.fold()
+        self._rows = self._head_rows = None
+        self._model.requires_grad_(requires_grad=False)
+
     def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
-        layers = [] if keep else None
-        return Pack(blocks, frozen, self._windows.of_layers, self._placement.slopes, layers)
+        return Pack(
+            blocks,
+            frozen,
+            self._windows.of_layers,
+            self._placement.slopes,
+            layers=[] if keep else None,
+            checkpointing=self.checkpointing,
+        )
 
     def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
         """Run the decoder on a packed matrix of table-space vectors."""
@@ -207,7 +256,7 @@ class CausalBackbone(Backbone):
         positions: Int[Tensor, "B T"],
         allowed: Bool[Tensor, "B T T"],
     ) -> Float[Tensor, "B T D"]:
-        """Compute the whole forward pass under an explicit attention pattern."""
+        """Compute the whole forward pass of padded rows under an explicit attention pattern."""
         return self._run(x, positions, allowed, positions, None)
 
     def unembed(
@@ -220,9 +269,14 @@ class CausalBackbone(Backbone):
         if ids is None:
             scores = self._head(hidden)
         else:
-            rows = torch.as_tensor(list(ids), device=self._head.weight.device)
-            bias = None if self._head.bias is None else self._head.bias[rows].float()
-            scores = nn.functional.linear(hidden.float(), self._head.weight[rows].float(), bias)
+            rows = torch.as_tensor(list(ids), device=self._head_weight.device)
+            trained = self._head_rows or self._rows
+            weight = self._head_weight[rows] if trained is None else trained(rows)
+            weight = weight.to(hidden.device)
+            bias = None if self._head.bias is None else self._head.bias[rows.to(hidden.device)]
+            scores = nn.functional.linear(
+                hidden.float(), weight.float(), None if bias is None else bias.float()
+            )
         scores = scores * self._logit_scale
         if self._softcap:
             scores = self._softcap * torch.tanh(scores / self._softcap)
@@ -260,18 +314,17 @@ def _logit_scale(config: PreTrainedConfig) -> float:
     return getattr(config, "logit_scale", None) or 1 / getattr(config, "logits_scaling", 1.0)
 
 
-def _look_up_scale(embeddings: nn.Module) -> Tensor:
+def _look_up_scale(embeddings: nn.Module, weight: Tensor) -> Tensor:
     """Measure what a model multiplies its look-ups by.
 
     Raises:
         BackboneError: Looking up does more than scaling the table's rows.
     """
-    weight = embeddings.weight
-    assert isinstance(weight, Tensor)
     ids = torch.arange(min(64, len(weight)), device=weight.device)
     ids = ids[weight[ids].abs().amax(1) > 0]
     with torch.no_grad():
-        seen, rows = embeddings(ids).float(), weight[ids].float()
+        seen = embeddings(ids.to(device_of(embeddings))).float()
+        rows = weight[ids].to(seen.device).float()
     scale = (seen * rows).sum() / (rows * rows).sum()
     if not torch.allclose(seen, rows * scale, rtol=1e-2, atol=1e-6):
         raise BackboneError(
@@ -279,4 +332,4 @@ def _look_up_scale(embeddings: nn.Module) -> Tensor:
             "prompt has no place in them."
         )
     exact = getattr(embeddings, "embed_scale", None)
-    return scale.detach() if exact is None else torch.as_tensor(exact, device=weight.device)
+    return scale.detach() if exact is None else torch.as_tensor(exact, device=seen.device)

