@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from polyprompt.capabilities import BackboneSettings
 from polyprompt.engine.cached import CachedEngine
@@ -96,6 +97,33 @@ def _places(model, layers):
         ):
             places[name] = "cpu"
     return places
+
+
+@pytest.mark.parametrize(("bits", "tolerance"), [("4bit", 2e-5), ("8bit", 5e-2)])
+def test_quantised_projections_are_cached_and_trained_through(bits, tolerance, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="the extra 'quantized' is not installed")
+    tokenizer = tiny_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=256, num_hidden_layers=3,
+        num_attention_heads=4, num_key_value_heads=2, initializer_range=0.1,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    settings = BackboneSettings(name=str(tmp_path), family="causal", quantization=bits)
+    backbone = load_backbone(settings)
+    stored = backbone._model.model.layers[0].mlp.up_proj.weight
+    assert stored.dtype in {torch.uint8, torch.int8}
+    assert backbone.projection_weights == 3 * (128 * (128 + 128 + 64 + 64) + 3 * 128 * 256)
+    _, inputs, _ = setting("llama", "after", 1)
+    vector = (0.1 * torch.randn(4, 128)).requires_grad_()
+    prompts = Prompts((vector,), ((4,),))
+    states = CachedEngine(backbone).every(inputs, prompts).last
+    theirs = torch.stack([by_transformers(backbone, x, vector, (4,)) for x in inputs])
+    ours = backbone.unembed(states)
+    assert (ours - theirs).abs().max() < tolerance * theirs.abs().max()
+    (gradient,) = torch.autograd.grad(ours.sin().sum(), [vector])
+    (wanted,) = torch.autograd.grad(theirs.sin().sum(), [vector])
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), wanted.flatten(), 0) > 0.99
 
 
 def test_quantization_without_its_package_names_the_extra(monkeypatch, tmp_path):

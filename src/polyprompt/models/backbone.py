@@ -84,6 +84,8 @@ class Backbone(ABC):
     dtype: torch.dtype
     work: Work
     projection_weights: int
+    is_exact: bool
+    """Whether a token's states do not depend, but for float32's rounding, on its company."""
     packs: bool
     """Whether passes are packed; otherwise they are padded."""
     checkpointing: bool = False

@@ -26,7 +26,7 @@ from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
 from polyprompt.models.placement import Placement, PositionArgument
 from polyprompt.models.unfrozen import TrainedRows
-from polyprompt.models.weights import device_of, weight_of
+from polyprompt.models.weights import device_of, is_exact, weight_of
 from polyprompt.models.work import Work, projection_weights
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
@@ -115,6 +115,7 @@ class CausalBackbone(Backbone):
         head = model.get_output_embeddings()
         if not isinstance(head, nn.Linear):
             raise BackboneError(f"{facts.name} has no language-model head.")
+        self.is_exact = is_exact(model)
         self._head, self._head_weight = head, weight_of(head)
         self._table = weight_of(self._embeddings)
         self._rows: TrainedRows | None = None

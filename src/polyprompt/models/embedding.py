@@ -16,7 +16,7 @@ from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import attention_bias, kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
-from polyprompt.models.weights import device_of, weight_of
+from polyprompt.models.weights import device_of, is_exact, weight_of
 from polyprompt.models.work import Work, projection_weights
 
 
@@ -39,6 +39,7 @@ class EmbeddingBackbone(Backbone):
         self.tokenizer = tokenizer
         self.facts = facts
         self._offset = position_offset
+        self.is_exact = is_exact(model)
         embeddings = model.get_input_embeddings()
         self._table = weight_of(embeddings)
         self.device, self.dtype = device_of(embeddings), model.dtype

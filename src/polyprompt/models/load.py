@@ -1,6 +1,7 @@
 """Loads a backbone by name: ``pypi:NAME``, a local folder, a GGUF file, or a model of the Hub."""
 
 import json
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,10 @@ def _load_model(
     if settings.quantization is not None:
         options["quantization_config"] = _quantization(settings)
     model: PreTrainedModel = kind.from_pretrained(where, use_safetensors=True, **options)
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights for CPUs on first use and then has no gradient
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return model.to(torch.device(settings.device)) if whole else model  # type: ignore[arg-type]
 
 
@@ -152,6 +157,7 @@ def _quantization(settings: BackboneSettings) -> BitsAndBytesConfig:
             f"backbone.quantization={settings.quantization} needs bitsandbytes: "
             "pip install 'polyprompt[quantized]'."
         )
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it reports every product
     if settings.quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     dtype = _DTYPES[settings.dtype]

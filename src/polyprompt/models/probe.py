@@ -106,7 +106,7 @@ def _check(
 ) -> None:
     """Refuse a difference that is too large for the precision."""
     difference = float((theirs - ours).abs().max() / theirs.abs().max().clamp(min=1e-9))
-    limit = tolerance if backbone.dtype is torch.float32 else HALF_PRECISION_TOLERANCE
+    limit = tolerance if backbone.is_exact else HALF_PRECISION_TOLERANCE
     if not difference <= limit:
         raise BackboneError(
             f"{backbone.facts.name}: the {what} differs from the whole forward pass by "

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 
 def weight_of(module: nn.Module) -> Tensor:
@@ -24,6 +25,14 @@ def device_of(module: nn.Module) -> torch.device:
         if device is not None:
             return torch.device(device)
     return next(module.parameters()).device
+
+
+def is_exact(model: PreTrainedModel) -> bool:
+    """Say whether a model computes in float32 throughout.
+
+    Matrices of 8 bits round a token's activations too, by what stands beside it.
+    """
+    return model.dtype is torch.float32 and not getattr(model, "is_loaded_in_8bit", False)
 
 
 def _hooks(module: nn.Module) -> Iterator[Any]:
