@@ -100,7 +100,7 @@ def members(
         )
         runs.append(
             Member(
-                parts={"task": SoftPrompt(torch.randn(length, backbone.facts.width) * 0.02)},
+                parts={"task": SoftPrompt(_initial(length, backbone))},
                 head=head,
                 train=[encoded(texts[i]) for i in own],
                 train_labels=torch.arange(EXAMPLES) % LABELS,
@@ -111,6 +111,11 @@ def members(
             )
         )
     return runs
+
+
+def _initial(length: int, backbone: CausalBackbone) -> torch.Tensor:
+    """Draw a prompt's initial value."""
+    return torch.randn(length, backbone.facts.width, device=backbone.device) * 0.02
 
 
 def cached_engine(backbone: CausalBackbone) -> CachedEngine:

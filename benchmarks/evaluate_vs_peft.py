@@ -72,7 +72,7 @@ def main() -> None:
 def read(model: nn.Module, texts: list[np.ndarray], *, keep: int) -> None:
     """Score the label words of every sentence, in the order of the data."""
     for start in range(0, len(texts), common.BATCH):
-        ids, mask = padded(texts[start : start + common.BATCH])
+        ids, mask = (x.to(model.device) for x in padded(texts[start : start + common.BATCH]))
         logits = model(input_ids=ids, attention_mask=mask, logits_to_keep=keep).logits
         logits[:, -1, 100 : 100 + common.LABELS].argmax(1)
 

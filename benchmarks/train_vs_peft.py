@@ -102,7 +102,7 @@ class PeftStep:
     def __call__(self) -> None:
         """Take it."""
         rows = [self._texts[i] for i in self._rng.choice(len(self._texts), common.BATCH)]
-        ids, mask = padded(rows)
+        ids, mask = (x.to(self._model.device) for x in padded(rows))
         if self._keep:
             out = self._model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
             loss = torch.nn.functional.cross_entropy(out.logits[:, -1].float(), ids[:, -1])
