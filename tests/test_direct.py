@@ -1,9 +1,12 @@
 """The direct engine: shared prefixes, layers computed again, all parameters trained."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 
+from polyprompt.engine.compiling import compile_where_it_pays
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
 from polyprompt.models.tiny import DECODERS, tiny_backbone
@@ -122,3 +125,28 @@ def test_training_all_parameters_equals_plain_transformers(kind):
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: n + m)
         moved = max(moved, float((ours - untrained[name]).detach().abs().max()))
     assert moved > 1e-3
+
+
+@pytest.mark.parametrize(("pause", "kept"), [(0.0, False), (0.02, True)])
+def test_compiled_layers_are_kept_where_they_are_faster(monkeypatch, pause, kept):
+    """A compiler that takes away the pause in every layer pays; one that adds a pause does not."""
+    backbone, _, _ = setting("llama", "after", 1)
+    quick = [layer.forward for layer in backbone.layers]
+    for layer, forward in zip(backbone.layers, quick, strict=True):
+        layer.forward = _paused(forward, pause)
+    before = [layer.forward for layer in backbone.layers]
+    compiled = iter(quick if kept else [_paused(forward, 0.02) for forward in quick])
+    monkeypatch.setattr(torch, "compile", lambda forward, dynamic: next(compiled))
+    gain = compile_where_it_pays(backbone)
+    assert (gain > 1.1) is kept
+    now = [layer.forward for layer in backbone.layers]
+    assert now == (quick if kept else before)
+    assert compile_where_it_pays(backbone) == gain
+
+
+def _paused(forward, seconds):
+    def paused(*args, **options):
+        time.sleep(seconds)
+        return forward(*args, **options)
+
+    return paused

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from polyprompt.engine.memory import Allowance, in_batches, is_out_of_memory
+from polyprompt.engine.memory import Allowance, in_batches, is_out_of_memory, remembered
+from polyprompt.models.tiny import tiny_backbone
 
 
 def failing(limit, lengths, error):
@@ -52,3 +53,14 @@ def test_other_errors_are_not_swallowed():
         list(in_batches(Allowance(100), [8, 8], compute))
     assert len(failed) == 1
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_what_is_left_is_remembered_as_long_as_the_backbone_is_loaded():
+    first, second = tiny_backbone(), tiny_backbone()
+    allowance = remembered(first, 1000, None)
+    lengths = [10] * 50
+    compute, _ = failing(100, lengths, MemoryError())
+    list(in_batches(allowance, lengths, compute))
+    assert remembered(first, 1000, None).tokens <= 100
+    assert remembered(first, 2000, None).tokens == 2000
+    assert remembered(second, 1000, None).tokens == 1000

@@ -229,8 +229,9 @@ class EngineSettings(Settings):
     temporary folder under ``cache_folder`` (``cache_disk_bytes``). ``tokens_per_batch`` bounds a
     pass without gradient; ``rows_per_pass`` one with, whose gradients add up to the step's. Both
     are halved where memory runs out. ``checkpointing`` keeps of a pass with gradient only what
-    enters each layer and computes the rest again: less memory, a third more time. ``threads`` None
-    tries one and all cores and takes the faster.
+    enters each layer and computes the rest again: less memory, a third more time. ``compile`` tries
+    torch.compile on the layers and keeps it where a pass gets faster. ``threads`` None tries one
+    and all cores and takes the faster.
     """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
@@ -241,6 +242,7 @@ class EngineSettings(Settings):
     tokens_per_batch: int = Field(default=4096, ge=1)
     rows_per_pass: int | None = Field(default=None, ge=1)
     checkpointing: bool = False
+    compile: bool = False
     threads: int | None = Field(default=None, ge=1)
 
 

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 
 from polyprompt.data.batching import token_budget_batches
+from polyprompt.models.backbone import Backbone
 
 T = TypeVar("T")
 
@@ -24,6 +26,22 @@ class Allowance:
 
     tokens: int = 4096
     rows: int | None = None
+
+
+_Asked = tuple[int, int | None]
+_REMEMBERED: WeakKeyDictionary[Backbone, dict[_Asked, Allowance]] = WeakKeyDictionary()
+
+
+def remembered(backbone: Backbone, tokens: int, rows: int | None) -> Allowance:
+    """Give what is left of an allowance since memory ran out with this backbone.
+
+    Args:
+        backbone: As long as it is loaded, all its engines share one allowance.
+        tokens: What the settings allow.
+        rows: The same for passes with gradient.
+    """
+    left = _REMEMBERED.setdefault(backbone, {})
+    return left.setdefault((tokens, rows), Allowance(tokens, rows))
 
 
 def in_batches(

@@ -18,9 +18,10 @@ from polyprompt.capabilities import (
 )
 from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.cached import CachedEngine
+from polyprompt.engine.compiling import compile_where_it_pays
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Engine
-from polyprompt.engine.memory import Allowance
+from polyprompt.engine.memory import remembered
 from polyprompt.engine.store import Budget
 from polyprompt.engine.threads import best_threads
 from polyprompt.experiments.compatibility import check_positions, head_of
@@ -78,7 +79,9 @@ def build_engine(
     if backbone.device.type == "cpu":
         torch.set_num_threads(settings.threads or best_threads())
     backbone.checkpointing = settings.checkpointing
-    allowance = Allowance(settings.tokens_per_batch, settings.rows_per_pass)
+    if settings.compile:
+        compile_where_it_pays(backbone)
+    allowance = remembered(backbone, settings.tokens_per_batch, settings.rows_per_pass)
     if kind == "direct":
         return DirectEngine(backbone, branches, allowance)
     budget = Budget(

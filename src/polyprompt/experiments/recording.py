@@ -3,6 +3,7 @@
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -41,6 +42,7 @@ def run_record(
         "layout": run.settings.layout or plan.card.layout,
         "engine": plan.choice.kind,
         "engine_reason": plan.choice.reason,
+        "allowance": asdict(group.engine.allowance),
         "trained_parameters": trained,
         **_draw(run),
         "steps": member.steps,

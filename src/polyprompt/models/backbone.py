@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from polyprompt.capabilities import Attention
@@ -88,6 +88,8 @@ class Backbone(ABC):
     """Whether a token's states do not depend, but for float32's rounding, on its company."""
     packs: bool
     """Whether passes are packed; otherwise they are padded."""
+    layers: tuple[nn.Module, ...]
+    """As transformers marks them."""
     checkpointing: bool = False
     """Whether packed passes with gradient keep only what enters each layer and compute it again."""
 

@@ -132,7 +132,7 @@ class CausalBackbone(Backbone):
         self.work, self.projection_weights = Work(), projection_weights(self._body)
         make_packable(self._body)
         self._configs = list({id(c): c for c in (model.config, config)}.values())
-        make_checkpointable(self._body, self._configs)
+        self.layers = make_checkpointable(self._body, self._configs)
         self.packs = attends_by_packs(
             lambda blocks: self.pack(blocks, None, keep=True),
             lambda ids, pack: self.packed(self.embed(ids), pack),

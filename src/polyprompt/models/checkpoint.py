@@ -17,16 +17,22 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from polyprompt.models.packed import Pack, current_pack, packed
 
 
-def make_checkpointable(model: nn.Module, configs: Sequence[PretrainedConfig]) -> None:
+def make_checkpointable(
+    model: nn.Module, configs: Sequence[PretrainedConfig]
+) -> tuple[nn.Module, ...]:
     """Let every layer of a model be computed again on the way back, if its pass asks for it.
 
     Args:
         model: Its layers are those that transformers marks as such.
         configs: In which the model looks up its implementation of attention.
+
+    Returns:
+        The layers.
     """
-    for module in model.modules():
-        if isinstance(module, GradientCheckpointingLayer):
-            module.forward = _either(module.forward, configs)
+    layers = tuple(m for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
+    for layer in layers:
+        layer.forward = _either(layer.forward, configs)
+    return layers
 
 
 def _either(own: Callable[..., Any], configs: Sequence[PretrainedConfig]) -> Callable[..., Any]:

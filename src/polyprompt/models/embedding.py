@@ -44,7 +44,7 @@ class EmbeddingBackbone(Backbone):
         self._table = weight_of(embeddings)
         self.device, self.dtype = device_of(embeddings), model.dtype
         fuse_activations(self._model)
-        make_checkpointable(self._model, [model.config])
+        self.layers = make_checkpointable(self._model, [model.config])
         self.work, self.projection_weights = Work(), projection_weights(self._model)
         self.packs = attends_by_packs(
             lambda blocks: self.pack(blocks, None, keep=True),

@@ -7,6 +7,7 @@ projections stay their own; outside a packed pass so does everything else.
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers.models.bloom.modeling_bloom import BloomAttention
 from transformers.models.xglm.modeling_xglm import XGLMAttention
@@ -54,6 +55,7 @@ def _either(module: nn.Module, packed_forward: PackedForward) -> Callable[..., A
     """Give a forward pass that is the module's own unless a pack is current."""
     own = module.forward
 
+    @torch.compiler.disable
     def forward(hidden_states: Tensor, *args: Any, **options: Any) -> Any:
         pack = current_pack()
         if pack is None:

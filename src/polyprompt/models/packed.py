@@ -168,6 +168,7 @@ class _PackedLayer(DynamicLayer):
         super().__init__()
         self._pack, self._index = pack, index
 
+    @torch.compiler.disable
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_options: Any
     ) -> tuple[Tensor, Tensor]:
@@ -204,6 +205,7 @@ def current_pack() -> Pack | None:
     return _current.get()
 
 
+@torch.compiler.disable
 def _attention(
     module: nn.Module,
     query: Tensor,
