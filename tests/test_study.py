@@ -14,6 +14,7 @@ import yaml
 
 from polyprompt.errors import BackboneError, ConfigError, StoreError
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.profile import profile_table
 from polyprompt.experiments.results import gather, write_reports
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.experiments.study import run_study, study_folders
@@ -240,3 +241,42 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
     assert done.returncode == 0, done.stderr
     assert "1 runs are complete, skipped" in done.stdout
     assert len(list(runs.glob("*/scores.parquet"))) == 2
+
+
+def test_a_file_that_cannot_be_written_ends_the_run_and_leaves_the_others_complete(
+    toy_study, monkeypatch
+):
+    """Files are written beside the computation; their faults are not lost there."""
+    write = RunFolder.finish
+    names = [folder.name for folder in study_folders(build_study(toy_study, "toy.yaml"))]
+
+    def failing(folder, predictions, scores, record):
+        if folder.name == names[0]:
+            raise OSError(28, "No space left on device")
+        write(folder, predictions, scores, record)
+
+    monkeypatch.setattr(RunFolder, "finish", failing)
+    with pytest.raises(OSError, match="No space left"):
+        run(toy_study)
+    monkeypatch.undo()
+    folders = study_folders(build_study(toy_study, "toy.yaml"))
+    assert [folder.is_complete() for folder in folders] == [False, True]
+    assert folders[0].record()["status"] == "running"
+    assert all(folder.is_complete() for folder in run(toy_study))
+
+
+def test_the_profile_counts_every_stage(toy_study):
+    folders = run(toy_study)
+    record = folders[-1].record()
+    work = record["group_work"]
+    test = pl.read_parquet(Path(toy_study["data"]) / "test.parquet").height
+    assert work["read"]["sentences"] == 3 * test  # two runs, and unprompted for the baselines
+    assert work["train"]["slots"] == work["train"]["tokens"] > 0
+    table = profile_table([record], folders[0].config())
+    stages = {row[0]: row for row in table.rows}
+    assert set(stages) >= {"prepare", "train", "read", "baselines"}
+    seconds, rate = (float(stages["read"][i].replace(",", "")) for i in (1, 2))
+    assert seconds == pytest.approx(record["group_seconds"]["read"], abs=0.06)
+    assert rate == pytest.approx(3 * test / record["group_seconds"]["read"], rel=0.02)
+    assert stages["read"][4] == "0.0%"
+    assert stages["read"][5].endswith("%")
