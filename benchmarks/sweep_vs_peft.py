@@ -38,7 +38,6 @@ def main() -> None:
         costs = common.take_turns(sides, turns=3, warm_up=int(length == LENGTHS[0]))
         for name, cost in zip(("whole", "last"), costs.values(), strict=True):
             sums.setdefault(name, []).append(cost)
-        peft.unload()
     mine = common.take_turns({"ours, all 24 runs": ours}, turns=5)["ours, all 24 runs"]
     for kind in ("cpu", "wall"):
         own = getattr(encode[0], kind) + common.STEPS * getattr(mine, kind)
