@@ -1,15 +1,19 @@
 """The engines agree with each other and with transformers, in outputs and gradients."""
 
 import gc
+from concurrent.futures import ThreadPoolExecutor
+from weakref import ref
 
+import numpy as np
 import pytest
 import torch
 
 from polyprompt.capabilities import Attention, Reach
-from polyprompt.data.encoding import Encoder
+from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts, choose
+from polyprompt.engine.memory import Allowance
 from polyprompt.engine.store import Budget, FrozenStore
 from polyprompt.errors import BackboneError, ConfigError
 from polyprompt.models.probe import probe_encoder as probe
@@ -27,7 +31,7 @@ LAYOUTS = {
 TEXTS = ("hello world", "x", "the cat sat on the mat", "ab", "one two three four five")
 
 
-def setting(kind: str, layout: str, runs: int, attention=Attention.ONE_WAY):
+def setting(kind: str, layout: str, runs: int, attention: Attention | None = None):
     backbone = tiny_backbone(kind, attention)
     slots = {name: None for name in ("task", "other") if "{" + name in LAYOUTS[layout]}
     parsed = parse_layout(LAYOUTS[layout], ["text", "more"], slots)
@@ -147,11 +151,11 @@ def test_the_cache_does_not_change_what_it_holds():
     backbone, inputs, prompts = setting("bert", "after", 2)
     engine = CachedEngine(backbone)
     engine.keep(inputs, prompts.lengths[0])
-    size = dict(engine._store.bytes)
+    size = dict(engine.store.bytes)
     first = engine.every(inputs, prompts).mean
     first.sum().backward()
     torch.testing.assert_close(engine.every(inputs, prompts).mean, first, atol=0, rtol=0)
-    assert engine._store.bytes == size
+    assert engine.store.bytes == size
 
 
 @pytest.mark.parametrize("budget", [(30_000, 0, 0), (30_000, 0, 40_000), (0, 0, 10**9)])
@@ -160,7 +164,7 @@ def test_the_store_keeps_to_its_budgets_and_the_answers_stay_the_same(kind, budg
     backbone, inputs, prompts = setting(kind, "after", 2)
     small = CachedEngine(backbone, Budget(*budget, folder=tmp_path))
     small.keep(inputs, prompts.lengths[0])
-    store = small._store
+    store = small.store
     assert len(store) > 0
     assert (len(store) < len(inputs)) == (sum(budget) < 10**6)
     assert all(store.bytes[tier] <= getattr(Budget(*budget), tier) for tier in store.bytes)
@@ -221,3 +225,91 @@ def test_the_probe_refuses_a_model_whose_cached_path_differs():
     backbone.extend = lambda *args: true_extend(*args) * 1.01  # type: ignore[method-assign]
     with pytest.raises(BackboneError, match=r"differs from the whole forward pass.*attention=full"):
         probe(backbone)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "bloom"])
+def test_passes_of_several_threads_do_not_disturb_each_other(kind):
+    backbone, inputs, prompts = setting(kind, "after", 2)
+    engine = CachedEngine(backbone)
+    wanted = engine.every(inputs, prompts).last.detach()
+
+    def read(_):
+        return engine.every(inputs, prompts).last.detach()
+
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(read, range(40)):
+            torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama", "bloom", "xglm"])
+def test_a_backbone_that_is_let_go_of_leaves_memory_at_once(kind):
+    gc.collect()
+    gc.disable()
+    try:
+        backbone = tiny_backbone(kind)
+        held = [ref(p) for p in backbone._model.parameters()]
+        del backbone
+        assert not [one for one in held if one() is not None]
+    finally:
+        gc.enable()
+
+
+def test_unprompted_reading_keeps_to_the_allowance_and_shrinks_it():
+    backbone, inputs, _ = setting("llama", "after", 1)
+    wanted = CachedEngine(backbone).bare(inputs).last
+    engine = CachedEngine(backbone, allowance=Allowance(1000))
+    sizes, encode = [], backbone.encode
+
+    def limited(x, blocks):
+        sizes.append(len(x))
+        if len(x) > 30:
+            raise torch.OutOfMemoryError("out of memory")
+        return encode(x, blocks)
+
+    backbone.encode = limited
+    torch.testing.assert_close(engine.bare(inputs).last, wanted)
+    assert engine.allowance.tokens <= 30 * 2
+    failed = sum(size > 30 for size in sizes)
+    torch.testing.assert_close(engine.bare(inputs).last, wanted)
+    assert sum(size > 30 for size in sizes) == failed
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_inputs_without_frozen_tokens_are_read(kind):
+    backbone, inputs, prompts = setting(kind, "after", 2)
+    empty = Encoded((np.zeros(0, dtype=np.int64),) * 2, 0, 0, 0)
+    cached, direct = CachedEngine(backbone), DirectEngine(backbone)
+    for some in ([empty, empty], [empty, inputs[0]]):
+        owners = [i % 2 for i in range(len(some))]
+        a, b = cached.each(some, owners, prompts), direct.each(some, owners, prompts)
+        torch.testing.assert_close(a.last, b.last)
+        a, b = cached.every(some, prompts), direct.every(some, prompts)
+        torch.testing.assert_close(a.mean, b.mean)
+        assert cached.bare(some).last[0].abs().max() == 0
+    kept = CachedEngine(backbone)
+    kept.keep([empty], prompts.lengths[0])
+    a = kept.each([empty, empty], [0, 1], prompts)
+    torch.testing.assert_close(a.last, direct.each([empty, empty], [0, 1], prompts).last)
+
+
+def full_disk(*_):
+    raise OSError(28, "No space left on device")
+
+
+def no_memory(*_):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(("name", "failing"), [("save_file", full_disk), ("_row", no_memory)])
+def test_a_tier_that_really_runs_out_is_full_and_nothing_more(name, failing, monkeypatch, tmp_path):
+    backbone, inputs, prompts = setting("bert", "after", 2)
+    wanted = CachedEngine(backbone).every(inputs, prompts).mean.detach()
+    monkeypatch.setattr(f"polyprompt.engine.store.{name}", failing)
+    engine = CachedEngine(backbone, Budget(0, 0, 10**9, tmp_path))
+    tokens = engine.allowance.tokens
+    engine.keep(inputs, prompts.lengths[0])
+    assert engine.store.is_full
+    assert len(engine.store) == 0
+    assert engine.allowance.tokens == tokens
+    monkeypatch.undo()
+    torch.testing.assert_close(engine.every(inputs, prompts).mean.detach(), wanted)

@@ -47,6 +47,21 @@ def test_bfloat16_stays_within_its_bound(kind, runs):
     assert cosine > 0.99
 
 
+def test_short_prompts_keep_their_places_beside_long_ones_in_bfloat16():
+    """BLOOM's places are counted from each block's own end: half precision forgets large numbers."""
+    whole, inputs, _ = setting("bloom", "after", 1, 2)
+    place = Location("folder", "bloom", "half", "causal", "bloom")
+    half = wrap(tiny_model("bloom").bfloat16(), tiny_tokenizer(), BackboneSettings(), place)
+    generator = torch.Generator().manual_seed(3)
+    short, long = (0.3 * torch.randn(n, 32, generator=generator) for n in (2, 900))
+    exact = CachedEngine(whole).every(inputs, Prompts((short,), ((2,),))).last
+    beside = CachedEngine(half).every(inputs, Prompts((short, long), ((2,), (900,)))).last
+    error = (beside[: len(inputs)].float() - exact).pow(2).mean().sqrt() / exact.pow(
+        2
+    ).mean().sqrt()
+    assert error < 0.02
+
+
 def test_auto_reads_in_bfloat16_where_products_are_faster(monkeypatch):
     settings = BackboneSettings(reading_dtype="auto")
     is_faster_in_bfloat16.cache_clear()

@@ -128,10 +128,8 @@ def show_settings(console: "Console", settings: "list[Setting]") -> None:
 
 
 def show_profile(console: "Console", folders: "list[RunFolder]") -> None:
-    """Print what the stages of a study's groups cost; groups are told apart by their seconds."""
+    """Print what the stages of a study's groups cost."""
     from polyprompt.cli.console import print_table
     from polyprompt.experiments.profile import profile_table
 
-    records = [folder.record() for folder in folders]
-    groups = {str(record["group_seconds"]): record for record in records if "group_work" in record}
-    print_table(console, profile_table(list(groups.values()), folders[0].config()))
+    print_table(console, profile_table(folders))

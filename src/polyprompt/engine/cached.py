@@ -20,7 +20,8 @@ from polyprompt.models.backbone import Backbone, Frozen
 from polyprompt.models.blocks import lay_out
 
 TOKENS_SIDE_BY_SIDE = 384
-"""Live tokens of several inputs that share a prefix; more of them waste attention on each other."""
+"""Live tokens of several inputs behind one prefix in a padded pass, where each sees the others'
+columns in vain."""
 
 
 class CachedEngine(Engine):
@@ -45,7 +46,7 @@ class CachedEngine(Engine):
             allowance: How much is computed at once.
         """
         super().__init__(backbone, branches, allowance)
-        self._store = FrozenStore(budget)
+        self.store = FrozenStore(budget)
 
     def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
         """Encode inputs that will be read many times, sorted by length, as far as memory goes."""
@@ -56,9 +57,10 @@ class CachedEngine(Engine):
 
     def _keep(self, rows: Sequence[Arranged]) -> None:
         """Encode inputs together and keep them, unless they are kept or there is no room."""
-        keys = [self._key(row) for row in rows]
-        if not self._store.is_full and any(key not in self._store for key in keys):
-            self._store.add(keys, self._encode(rows))
+        new = {self._key(row): row for row in rows}
+        new = {key: row for key, row in new.items() if key not in self.store}
+        if new and not self.store.is_full:
+            self.store.add(list(new), self._encode(list(new.values())))
 
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
@@ -94,13 +96,14 @@ class CachedEngine(Engine):
         codes = np.asarray(prefix, dtype=np.int64)
         front = Arranged(codes, np.ones(len(codes), dtype=bool))
         key, frozen = self._key(front), self._frozen([front])
-        if key not in self._store and not self._store.is_full:
-            self._store.add([key], frozen)
+        if key not in self.store and not self.store.is_full:
+            self.store.add([key], frozen)
         words = [np.concatenate(one.hard) for one in inputs]
         rows = [Arranged(own, np.zeros(len(own), dtype=bool)) for own in words]
-        nothing = self.backbone.table[:0].float()
+        nothing = Prompts((), ()).and_bare(self.backbone).vectors[0]
         parts = []
-        for pack in packs([len(own) for own in words], TOKENS_SIDE_BY_SIDE):
+        budget = self.allowance.tokens if self.backbone.packs else TOKENS_SIDE_BY_SIDE
+        for pack in packs([len(own) for own in words], budget):
             beside = rows[pack]
             live = Live.of([beside], [[0] * len(beside)], self.branches, len(codes))
             parts.append(self._read(frozen, live, nothing))
@@ -145,13 +148,13 @@ class CachedEngine(Engine):
     def _frozen(self, rows: Sequence[Arranged]) -> Frozen:
         """Fetch the frozen part of inputs; what is not kept is computed, an input once."""
         keys = [self._key(row) for row in rows]
-        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self._store}
+        missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in self.store}
         if not missing:
-            return self._store.batch(keys, self.backbone.device)
+            return self.store.batch(keys, self.backbone.device)
         computed = self._encode(list(missing.values()))
         if len(missing) == len(rows):
             return computed
-        return self._store.batch(keys, self.backbone.device, list(missing), computed)
+        return self.store.batch(keys, self.backbone.device, list(missing), computed)
 
     def _read(self, frozen: Frozen, live: Live, table: Tensor) -> States:
         """Extend frozen inputs by live tokens and pool.

@@ -4,22 +4,20 @@ Axes: R runs, B inputs, P soft tokens of a run, D width.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from polyprompt.capabilities import Attention, Reach
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.memory import Allowance
+from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.errors import ConfigError
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone
-
-ROWS_PER_READ = 64
-"""Inputs of a pass without gradient, where nothing else bounds it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Prompts:
 
     def and_bare(self, backbone: Backbone) -> "Prompts":
         """Add a last run without soft tokens, which reads as the frozen backbone does."""
-        nothing = backbone.table[:0].float()
+        nothing = backbone.table[:0].float().to(backbone.device)
         return Prompts((*self.vectors, nothing), (*self.lengths, ()))
 
     def starts(self) -> list[int]:
@@ -66,9 +64,9 @@ class Engine(ABC):
 
         Args:
             backbone: Frozen.
-            allowance: How much is computed at once.
             branches: Continuations of every input, as token ids: each is read behind the input's
                 last token, and none sees another. They cost their own tokens, not the input again.
+            allowance: How much is computed at once.
         """
         self.backbone = backbone
         self.allowance = allowance or Allowance()
@@ -113,10 +111,35 @@ class Engine(ABC):
             N = len(inputs) states, in order.
         """
         nothing = Prompts((), ()).and_bare(self.backbone)
-        starts = range(0, len(inputs), ROWS_PER_READ)
-        with torch.no_grad():
-            parts = [self.every(inputs[start : start + ROWS_PER_READ], nothing) for start in starts]
-        return States.joined(parts)
+        return self.read(inputs, 0, lambda some: self.every(some, nothing))
+
+    @torch.no_grad()
+    def read(
+        self,
+        inputs: Sequence[Encoded],
+        live: int,
+        compute: Callable[[Sequence[Encoded]], States],
+    ) -> States:
+        """Read inputs without gradient, in passes of bounded size and of similar length.
+
+        Args:
+            inputs: At least one.
+            live: Tokens that each of them has besides its hard ones.
+            compute: Reads some of them.
+
+        Returns:
+            N = len(inputs) states, in order.
+        """
+        own = live + sum(map(len, self.branches))
+        sizes = [encoded.tokens + own for encoded in inputs]
+        order: list[int] = []
+        parts: list[States] = []
+        for rows, states in in_batches(
+            self.allowance, sizes, lambda rows: compute([inputs[row] for row in rows])
+        ):
+            order += rows
+            parts.append(states)
+        return States.joined(parts).rows(np.argsort(order).tolist())
 
     def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
         """Turn codes into vectors: words from the backbone, soft tokens from ``table``.

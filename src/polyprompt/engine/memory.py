@@ -12,7 +12,13 @@ from polyprompt.models.backbone import Backbone
 
 T = TypeVar("T")
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
+_SIGNS = (
+    "out of memory",
+    "allocate memory",
+    "not enough memory",
+    "failed to allocate",
+    "alloc_failed",
+)
 
 
 @dataclass
@@ -20,7 +26,7 @@ class Allowance:
     """How much is computed at once; less after memory has run out.
 
     Attributes:
-        tokens: Most padded tokens of a pass without gradient.
+        tokens: Most tokens of a pass without gradient, counted as its longest input's times inputs.
         rows: Most inputs of a pass with gradient; None for a whole batch.
     """
 
@@ -72,9 +78,10 @@ def in_batches(
             left = [row for batch in (rows, *pending) for row in batch]
             again = token_budget_batches([lengths[row] for row in left], allowance.tokens)
             pending = [[left[index] for index in batch] for batch in again]
-            release()
+        else:
+            yield rows, result
             continue
-        yield rows, result
+        release()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

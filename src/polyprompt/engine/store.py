@@ -13,9 +13,11 @@ from tempfile import mkdtemp
 from weakref import finalize
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from polyprompt.engine.memory import is_out_of_memory
 from polyprompt.models.backbone import Frozen
 
 Key = tuple[str, bytes, bytes]
@@ -60,10 +62,10 @@ class _Row:
         """Memory of the row's tensors."""
         return sum(t.nbytes for t in (*self.layers, self.hidden, self.positions))
 
-    def to(self, device: torch.device) -> "_Row":
-        """Copy to a device."""
-        layers = tuple(layer.to(device, non_blocking=True) for layer in self.layers)
-        return _Row(layers, self.hidden.to(device), self.positions.to(device))
+    def to(self, devices: Sequence[torch.device]) -> "_Row":
+        """Copy every layer to its device, and the rest to the last."""
+        layers = tuple(layer.to(d) for layer, d in zip(self.layers, devices[:-1], strict=True))
+        return _Row(layers, self.hidden.to(devices[-1]), self.positions.to(devices[-1]))
 
 
 class FrozenStore:
@@ -74,8 +76,14 @@ class FrozenStore:
         self._budget = budget
         self._rows: dict[Key, _Row | Path] = {}
         self._folder: Path | None = None
+        self._devices: tuple[torch.device, ...] = ()
+        self._open = [tier for tier in ("device", "host", "disk") if getattr(budget, tier)]
         self.bytes = {"device": 0, "host": 0, "disk": 0}
-        self.is_full = not (budget.device or budget.host or budget.disk)
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether nothing more is taken."""
+        return not self._open
 
     def __contains__(self, key: Key) -> bool:
         """Say whether an input is kept."""
@@ -86,17 +94,41 @@ class FrozenStore:
         return len(self._rows)
 
     def add(self, keys: Sequence[Key], frozen: Frozen) -> None:
-        """Keep the rows that the budgets have room for, copied out of their batch."""
+        """Keep the rows that there is room for, copied out of their batch.
+
+        A tier whose real memory or disk runs out before its budget does is full, too.
+        """
+        self._devices = (*(key.device for key, _ in frozen.layers), frozen.hidden.device)
         for index, (key, size) in enumerate(zip(keys, frozen.mask.sum(1).tolist(), strict=True)):
-            if key in self._rows:
-                continue
-            row = _row(frozen, index, size)
-            tier = self._tier(row)
-            if tier is None:
-                self.is_full = True
+            if key not in self._rows and not self._add(key, frozen, index, size):
                 return
-            self._rows[key] = self._kept(key, row, tier)
-            self.bytes[tier] += row.bytes
+
+    def clear(self) -> None:
+        """Let go of everything, and take rows again."""
+        for row in self._rows.values():
+            if isinstance(row, Path):
+                row.unlink(missing_ok=True)
+        self._rows.clear()
+        self.bytes = dict.fromkeys(self.bytes, 0)
+        self._open = [tier for tier in self.bytes if getattr(self._budget, tier)]
+
+    def _add(self, key: Key, frozen: Frozen, index: int, size: int) -> bool:
+        """Keep one row where there is room; returns whether there was."""
+        while self._open:
+            tier = self._open[0]
+            try:
+                row = _row(frozen, index, size)
+                kept, needed = self._kept(key, row, tier)
+            except (OSError, RuntimeError, MemoryError) as error:
+                if not isinstance(error, OSError) and not is_out_of_memory(error):
+                    raise
+                kept = None
+            if kept is not None:
+                self._rows[key] = kept
+                self.bytes[tier] += needed
+                return True
+            self._open.remove(tier)
+        return False
 
     def batch(
         self,
@@ -123,10 +155,10 @@ class FrozenStore:
                 found[key] = _row(computed, index, size)
         for key in keys:
             if key not in found:
-                found[key] = self._fetched(self._rows[key], device)
+                found[key] = self._fetched(self._rows[key])
         rows = [found[key] for key in keys]
         sizes = torch.tensor([len(row.hidden) for row in rows])
-        width = int(sizes.max())
+        width = max(1, int(sizes.max()))
         layers = []
         for layer in range(len(rows[0].layers)):
             both = _stack([row.layers[layer] for row in rows], width)
@@ -136,40 +168,44 @@ class FrozenStore:
         positions = _stack([row.positions[:, None] for row in rows], width)[..., 0]
         return Frozen(tuple(layers), hidden, mask.to(device), positions)
 
-    def _tier(self, row: _Row) -> str | None:
-        """Find the first tier with room for a row."""
+    def _kept(self, key: Key, row: _Row, tier: str) -> tuple[_Row | Path | None, int]:
+        """Put a row into a tier; returns what stands for it, None without room, and its bytes."""
+        room = getattr(self._budget, tier) - self.bytes[tier]
         on_cpu = row.hidden.device.type == "cpu"
-        for tier in ("device", "host", "disk"):
-            if on_cpu and tier == "host":
-                continue
-            if self.bytes[tier] + row.bytes <= getattr(self._budget, tier):
-                return tier
-        return None
-
-    def _kept(self, key: Key, row: _Row, tier: str) -> _Row | Path:
-        """Put a row into its tier."""
+        if row.bytes > room or (tier == "host" and on_cpu):
+            return None, 0
         if tier == "device":
-            return row
-        row = row.to(torch.device("cpu"))
+            return row, row.bytes
+        row = row.to([torch.device("cpu")] * (len(row.layers) + 1))
         if tier == "host":
-            return row
+            return row, row.bytes
+        path = self._path(key)
+        tensors = {f"layer.{index:05d}": layer for index, layer in enumerate(row.layers)}
+        try:
+            save_file(tensors | {"hidden": row.hidden, "positions": row.positions}, path)
+            if path.stat().st_size <= room:
+                return path, path.stat().st_size
+        except SafetensorError as error:
+            path.unlink(missing_ok=True)
+            raise OSError(str(error)) from error
+        path.unlink()
+        return None, 0
+
+    def _path(self, key: Key) -> Path:
+        """Name a row's file, in a folder that goes with the store."""
         if self._folder is None:
             self._folder = Path(mkdtemp(prefix="polyprompt-", dir=self._budget.folder))
             finalize(self, rmtree, self._folder, ignore_errors=True)
         name = sha256(b"\0".join((key[0].encode(), key[1], key[2]))).hexdigest()
-        path = self._folder / f"{name}.safetensors"
-        tensors = {f"layer.{index:05d}": layer for index, layer in enumerate(row.layers)}
-        save_file(tensors | {"hidden": row.hidden, "positions": row.positions}, path)
-        return path
+        return self._folder / f"{name}.safetensors"
 
-    @staticmethod
-    def _fetched(row: _Row | Path, device: torch.device) -> _Row:
-        """Bring a row to the device that computes."""
+    def _fetched(self, row: _Row | Path) -> _Row:
+        """Bring a row's layers to the devices that compute them."""
         if isinstance(row, Path):
             found = load_file(os.fspath(row))
             hidden, positions = found.pop("hidden"), found.pop("positions")
             row = _Row(tuple(found[name] for name in sorted(found)), hidden, positions)
-        return row if row.hidden.device == device else row.to(device)
+        return row if row.hidden.device == self._devices[-1] else row.to(self._devices)
 
 
 def _row(frozen: Frozen, index: int, size: int) -> _Row:

@@ -1,6 +1,5 @@
 """Chooses how many threads compute, by trying: more are slower where the cores are taken."""
 
-import os
 import time
 from functools import lru_cache
 
@@ -12,15 +11,18 @@ ROWS, WIDTH = 80, 1024
 
 @lru_cache(maxsize=1)
 def best_threads() -> int:
-    """Time a product of the usual size with one thread and with all; give the faster number."""
-    before = torch.get_num_threads()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Time a product of the usual size with one thread and with as many as PyTorch would use.
+
+    Returns:
+        The faster number, found out once in a process; ``OMP_NUM_THREADS`` bounds it.
+    """
+    most = torch.get_num_threads()
     a, b = torch.randn(ROWS, WIDTH), torch.randn(4 * WIDTH, WIDTH)
     seconds = {}
-    for threads in sorted({1, cores or 1}):
+    for threads in sorted({1, most}):
         torch.set_num_threads(threads)
         seconds[threads] = min(_time(a, b) for _ in range(15))
-    torch.set_num_threads(before)
+    torch.set_num_threads(most)
     return min(seconds, key=lambda threads: seconds[threads])
 
 

@@ -88,7 +88,7 @@ def build_engine(
         settings.cache_budget_bytes,
         settings.cache_host_bytes,
         settings.cache_disk_bytes,
-        None if settings.cache_folder is None else Path(settings.cache_folder),
+        None if settings.cache_folder is None else Path(settings.cache_folder).expanduser(),
     )
     return CachedEngine(backbone, budget, branches, allowance)
 

@@ -42,7 +42,8 @@ class Clock:
         return total
 
     def record(self) -> dict[str, Any]:
-        """Give both for ``run.json``."""
+        """End the last stage and give both for ``run.json``."""
+        self.enter("")
         return {
             "group_seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
             "group_work": {stage: asdict(work) for stage, work in self.work.items()},

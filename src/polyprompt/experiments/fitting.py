@@ -106,8 +106,9 @@ def fit_examples(
     write_parts(run_folder, group, 0, heads[0].tensors())
     table = yield from _validate(plan, group, heads, examples, fold_of)
     clock.enter("write")
-    record = run_record(plan, plan.runs[0], group, clock) | note
+    record = run_record(plan, plan.runs[0], group) | note
     run_folder.finish(table, score_predictions(table), record)
+    run_folder.amend(clock.record())
     yield Event("done", 1, 1)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from polyprompt.capabilities import VerbalizerSettings
 from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import in_batches
 from polyprompt.experiments.assemble import Group, build_engine, neutral_inputs
@@ -49,6 +50,8 @@ class Instructed:
         self._plan, self._words = plan, group.words
         self._alone, self._behind = group.instruction
         self._inputs, self._inputs_behind = (e.encode(examples) for e in group.instruction)
+        if isinstance(group.engine, CachedEngine):
+            group.engine.store.clear()  # what it kept was for training; one budget, not two
         self._engine: Engine = build_engine("cached", backbone, plan.engine, group.words.branches)
 
     def zero_shot(self, run: RunPlan) -> Generator[Event, None, NDArray[np.float32]]:

@@ -73,7 +73,7 @@ def plan_study(study: Study) -> list[GroupPlan]:
         PolypromptError: Anything is wrong; faults of several runs are reported together.
     """
     plans: list[RunPlan] = []
-    faults: list[PolypromptError] = []
+    faults: list[PolypromptError] = _cache_faults(study.settings.engine)
     forget()
     for settings in study.runs:
         try:
@@ -86,6 +86,18 @@ def plan_study(study: Study) -> list[GroupPlan]:
         kind = type(faults[0]) if len({type(f) for f in faults}) == 1 else ConfigError
         raise kind(messages[0] if len(messages) == 1 else all_faults(study.settings.name, messages))
     return list(_groups(plans, study.settings.engine))
+
+
+def _cache_faults(engine: EngineSettings) -> list[PolypromptError]:
+    """Find out whether the folder for what does not fit into memory is there."""
+    if engine.cache_folder is None or Path(engine.cache_folder).expanduser().is_dir():
+        return []
+    return [
+        ConfigError(
+            f"engine.cache_folder: there is no folder {engine.cache_folder}. Make it, or leave it "
+            "out for the system's temporary folder."
+        )
+    ]
 
 
 def _repeated(plans: Sequence[RunPlan]) -> list[PolypromptError]:

@@ -5,32 +5,37 @@ from typing import Any
 
 import torch
 
+from polyprompt.experiments.store import RunFolder
 from polyprompt.models.work import peak_multiplications
 from polyprompt.report.score_tables import Table
 
 _COLUMNS = ("stage", "seconds", "sentences/s", "tokens/s", "padding", "of peak")
 
 
-def profile_table(records: Sequence[Mapping[str, Any]], config: Mapping[str, Any]) -> Table:
-    """Tabulate the stages of groups of runs.
+def profile_table(folders: Sequence[RunFolder]) -> Table:
+    """Tabulate the stages of the groups that runs were computed in.
 
     Args:
-        records: ``run.json`` of one run of each group.
-        config: Of one of them, for precision and device.
+        folders: The runs; of each group one counts, and none that was written without its work.
     """
-    backbone = config["backbone"]
-    peaks = {
-        kind: peak_multiplications(torch.device(backbone["device"]), getattr(torch, kind))
-        for kind in {backbone["dtype"], backbone["reading_dtype"] or backbone["dtype"]}
-    }
+    peaks: dict[tuple[str, str], float] = {}
     rows = []
-    for record in records:
-        for stage, seconds in record["group_seconds"].items():
-            kind = backbone["dtype"] if stage in {"prepare", "train"} else None
-            peak = peaks[kind or backbone["reading_dtype"] or backbone["dtype"]]
-            rows.append(_row(stage, seconds, record["group_work"][stage], peak))
-    shown = ", ".join(f"{kind} {peak * 2 / 1e9:.0f} GFLOP/s" for kind, peak in peaks.items())
+    for folder in {folder.record().get("group"): folder for folder in folders}.values():
+        record, backbone = folder.record(), folder.config()["backbone"]
+        for stage, work in record.get("group_work", {}).items():
+            kind = "dtype" if stage in {"prepare", "train"} else "reading_dtype"
+            key = _device(backbone), backbone[kind]
+            if key not in peaks:
+                peaks[key] = peak_multiplications(torch.device(key[0]), getattr(torch, key[1]))
+            rows.append(_row(stage, record["group_seconds"][stage], work, peaks[key]))
+    shown = ", ".join(f"{k[1]} on {k[0]} {p * 2 / 1e9:.0f} GFLOP/s" for k, p in peaks.items())
     return Table(f"Profile (peak measured now: {shown})", _COLUMNS, tuple(rows), "lrrrrr")
+
+
+def _device(backbone: Mapping[str, Any]) -> str:
+    """Name the device that computes; one of several where a model is spread."""
+    spread = backbone.get("device_map") is not None and torch.cuda.is_available()
+    return "cuda" if spread else backbone["device"]
 
 
 def _row(

@@ -8,16 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from polyprompt.experiments.assemble import Group
-from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 
 _PACKAGES = ("polyprompt", "torch", "transformers", "tokenizers", "numpy", "polars", "scikit-learn")
 
 
-def run_record(
-    plan: GroupPlan, run: RunPlan, group: Group, clock: Clock | None = None
-) -> dict[str, Any]:
-    """Describe a run; seconds and work are those of its whole group."""
+def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
+    """Describe a run; its group is named by its first run."""
     facts = group.engine.backbone.facts
     member = group.members[plan.runs.index(run)]
     trained = sum(p.numel() for p in member.trained_parameters())
@@ -47,8 +44,9 @@ def run_record(
         **_draw(run),
         "steps": member.steps,
         "select": member.settings.select,
+        "group": plan.runs[0].name,
         "group_runs": len(plan.runs),
-        **(clock.record() if clock else {"group_seconds": {}}),
+        "group_seconds": {},
         **_environment(),
     }
 

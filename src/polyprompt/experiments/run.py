@@ -60,12 +60,12 @@ def _run_group(
         folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
     clock.enter("train")
     steps = yield from train_group(group)
+    clock.enter("read")
     group = read_on(plan, group, reader)
     heads = [fitted_head(group.engine, member) for member in group.members]
     for index, folder in enumerate(folders):
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
-    clock.enter("read")
     inputs = encoding.result()
     collected = yield from read_all(plan, group, heads, inputs)
     baselines = Baselines(plan, group, examples, collected.bare)
@@ -76,11 +76,13 @@ def _run_group(
         answers: Scores = {None: collected.scores[index]}
         if run.settings.baselines:
             answers |= yield from baselines.of(run)
-        clock.enter("write")
-        record = run_record(plan, run, group, clock) | baselines.note_of(run)
+        record = run_record(plan, run, group) | baselines.note_of(run)
         written.append(beside.submit(_write, plan.card, folder, examples, inputs, answers, record))
+    clock.enter("write")
     for done in written:
         done.result()
+    for folder in folders:
+        folder.amend(clock.record())
     yield Event("write", len(folders), len(folders))
 
 

@@ -70,6 +70,10 @@ class RunFolder:
         write_json(self.path / RECORD, {"status": "complete", **record})
         write_parquet(self.path / SCORES, scores)
 
+    def amend(self, record: Mapping[str, Any]) -> None:
+        """Add to the record of a run."""
+        write_json(self.path / RECORD, self.record() | dict(record))
+
     def record(self) -> dict[str, Any]:
         """Read ``run.json``."""
         return read_json(self.path / RECORD)

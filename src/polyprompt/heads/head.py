@@ -30,7 +30,7 @@ class States:
         """Give one vector per input."""
         return self.mean if pooling == "mean" else self.last
 
-    def rows(self, index: slice | int) -> "States":
+    def rows(self, index: slice | int | Sequence[int]) -> "States":
         """Select inputs."""
         return States(self.mean[index], self.last[index], self.branches[index])
 

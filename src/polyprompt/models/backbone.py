@@ -36,15 +36,6 @@ class Frozen:
     mask: Bool[Tensor, "B T"]
     positions: Int[Tensor, "B T"]
 
-    def rows(self, index: Int[Tensor, " N"]) -> "Frozen":
-        """Select rows, possibly several times."""
-        return Frozen(
-            tuple((k[index], v[index]) for k, v in self.layers),
-            self.hidden[index],
-            self.mask[index],
-            self.positions[index],
-        )
-
 
 @dataclass(frozen=True)
 class BackboneFacts:
@@ -92,11 +83,6 @@ class Backbone(ABC):
     """As transformers marks them."""
     checkpointing: bool = False
     """Whether packed passes with gradient keep only what enters each layer and compute it again."""
-
-    def count(self, tokens: int, slots: int, x: Tensor) -> None:
-        """Note a pass of so many real tokens, and with padding, over ``x``."""
-        backward = torch.is_grad_enabled() and x.requires_grad
-        self.work.count(tokens, slots, self.projection_weights, backward=backward)
 
     @property
     @abstractmethod

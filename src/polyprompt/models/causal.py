@@ -12,22 +12,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.cache_utils import DynamicCache
 
 from polyprompt.errors import BackboneError, listing
-from polyprompt.models import padded
-from polyprompt.models.backbone import Backbone, BackboneFacts, Frozen
+from polyprompt.models.backbone import BackboneFacts, Frozen
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.bloom import AlibiKeys
-from polyprompt.models.checkpoint import make_checkpointable
-from polyprompt.models.frozen_cache import attention_bias, kept, reading
-from polyprompt.models.fusion import fuse_activations
-from polyprompt.models.packable import make_packable
-from polyprompt.models.packed import Pack, attends_by_packs, packed, spread_layers
+from polyprompt.models.frozen_cache import attention_bias
+from polyprompt.models.packed import Pack
+from polyprompt.models.passes import PackingBackbone
 from polyprompt.models.placement import Placement, PositionArgument
 from polyprompt.models.unfrozen import TrainedRows
 from polyprompt.models.weights import device_of, is_exact, weight_of
-from polyprompt.models.work import Work, projection_weights
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
 """How a model type is told where its tokens stand; all others take ``position_ids``."""
@@ -94,7 +89,7 @@ def windows_of(config: PreTrainedConfig, name: str) -> Windows:
     return Windows(of_kind, tuple(of_kind[kind] for kind in config.layer_types))
 
 
-class CausalBackbone(Backbone):
+class CausalBackbone(PackingBackbone):
     """A transformers decoder with a language-model head."""
 
     def __init__(
@@ -128,16 +123,7 @@ class CausalBackbone(Backbone):
         self.tokenizer = tokenizer
         self.facts = facts
         self.device, self.dtype = device_of(self._embeddings), model.dtype
-        fuse_activations(self._body)
-        self.work, self.projection_weights = Work(), projection_weights(self._body)
-        make_packable(self._body)
-        self._configs = list({id(c): c for c in (model.config, config)}.values())
-        self.layers = make_checkpointable(self._body, self._configs)
-        self.packs = attends_by_packs(
-            lambda blocks: self.pack(blocks, None, keep=True),
-            lambda ids, pack: self.packed(self.embed(ids), pack),
-            self.device,
-        )
+        self.prepare(self._body, list({id(c): c for c in (model.config, config)}.values()))
 
     @property
     def window(self) -> int | None:
@@ -158,48 +144,16 @@ class CausalBackbone(Backbone):
     @torch.no_grad()
     def reference(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " V"]:
         """Score the next word by transformers' own forward pass over one unpadded input."""
-        return self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1).logits[0, -1]
+        with self.switch.own():
+            out = self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1)
+        return out.logits[0, -1].to(self.device)
 
     @torch.no_grad()
     def reference_state(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " D"]:
         """Compute the last token's state by transformers' own pass over one unpadded input."""
-        return self._body(input_ids=ids[None], use_cache=False).last_hidden_state[0, -1]
-
-    @torch.no_grad()
-    def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
-        """Compute keys, values and states of the tokens before anything trained."""
-        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
-        if self.packs:
-            pack = self.pack(blocks, None, keep=True)
-            hidden = padded.rows(blocks, self.packed(x, pack))
-            return Frozen(spread_layers(pack), hidden, blocks.real[:, 0], padded.places(blocks))
-        cache = DynamicCache()  # without a configuration, so that no window is cropped
-        places, allowed = padded.places(blocks), padded.pattern(blocks)
-        hidden = self._run(padded.rows(blocks, x), places, allowed, places, cache)
-        return Frozen(kept(cache), hidden, blocks.real[:, 0], places)
-
-    def extend(
-        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
-    ) -> Float[Tensor, "N D"]:
-        """Compute the states of live tokens, which stand behind the frozen ones."""
-        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
-        if self.packs:
-            return self.packed(x, self.pack(blocks, frozen))
-        positions = padded.places(blocks)
-        text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
-        key_positions = torch.cat([frozen.positions, positions], dim=1)
-        whole = torch.cat([text, padded.pattern(blocks)], dim=2)
-        rows = padded.rows(blocks, x)
-        states = self._run(rows, positions, whole, key_positions, reading(frozen))
-        return padded.tokens(blocks, states)
-
-    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
-        """Compute the states of whole inputs, one block each."""
-        self.count(len(x), len(x) if self.packs else blocks.place.numel(), x)
-        if self.packs:
-            return self.packed(x, self.pack(blocks, None))
-        rows, places = padded.rows(blocks, x), padded.places(blocks)
-        return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
+        with self.switch.own():
+            out = self._body(input_ids=ids[None], use_cache=False)
+        return out.last_hidden_state[0, -1].to(self.device)
 
     def unfreeze(self, ids: Iterable[int]) -> list[nn.Parameter]:
         """Make all parameters trainable, for passes over whole inputs.
@@ -242,23 +196,14 @@ class CausalBackbone(Backbone):
 
     def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
         """Run the decoder on a packed matrix of table-space vectors."""
-        with packed(pack, self._configs):
+        with self.switch.packed(pack):
             out = self._body(
                 inputs_embeds=(x * self._scale.to(x.dtype))[None],
                 past_key_values=pack.cache(len(self._windows.of_layers)),
                 use_cache=True,
                 **self._placement.arguments(pack.blocks.positions[None]),
             )
-        return out.last_hidden_state[0]
-
-    def forward(
-        self,
-        x: Float[Tensor, "B T D"],
-        positions: Int[Tensor, "B T"],
-        allowed: Bool[Tensor, "B T T"],
-    ) -> Float[Tensor, "B T D"]:
-        """Compute the whole forward pass of padded rows under an explicit attention pattern."""
-        return self._run(x, positions, allowed, positions, None)
+        return out.last_hidden_state[0].to(self.device)
 
     def unembed(
         self, hidden: Float[Tensor, "N D"], ids: Sequence[int] | None = None
@@ -268,6 +213,7 @@ class CausalBackbone(Backbone):
         In half precision the scores of two words could not be told apart.
         """
         if ids is None:
+            assert self._rows is None, "the whole vocabulary is not scored while its rows train"
             scores = self._head(hidden)
         else:
             rows = torch.as_tensor(list(ids), device=self._head_weight.device)
@@ -283,17 +229,17 @@ class CausalBackbone(Backbone):
             scores = self._softcap * torch.tanh(scores / self._softcap)
         return scores
 
-    def _run(
+    def run(
         self,
-        x: Tensor,
-        positions: Tensor,
-        allowed: Tensor,
-        key_positions: Tensor,
+        x: Float[Tensor, "B S D"],
+        positions: Int[Tensor, "B S"],
+        allowed: Bool[Tensor, "B S T"],
+        key_positions: Int[Tensor, "B T"],
         cache: Any,
-    ) -> Tensor:
-        """Run the decoder on table-space vectors; what a query may see is B S T."""
+    ) -> Float[Tensor, "B S D"]:
+        """Run the decoder on padded rows."""
         masks = self._windows.masks(allowed, positions, key_positions, x.dtype)
-        with self._placement.placed(positions, key_positions) as options:
+        with self.switch.own(), self._placement.placed(positions, key_positions) as options:
             out = self._body(
                 inputs_embeds=x * self._scale.to(x.dtype),
                 attention_mask=masks,
@@ -301,7 +247,7 @@ class CausalBackbone(Backbone):
                 use_cache=cache is not None,
                 **options,
             )
-        return out.last_hidden_state
+        return out.last_hidden_state.to(self.device)
 
 
 def _body(model: PreTrainedModel) -> nn.Module:

@@ -26,7 +26,7 @@ from polyprompt.models.embedding import EmbeddingBackbone
 from polyprompt.models.gguf import converted_gguf
 from polyprompt.models.hub import WAYS_OUT, hub_model
 from polyprompt.models.locate import Location, locate, max_positions
-from polyprompt.models.precision import reading_dtype
+from polyprompt.models.precision import check_device, reading_dtype
 from polyprompt.models.probe import probe_decoder, probe_encoder
 from polyprompt.models.pypi import converted_folder, wheel_model
 
@@ -43,7 +43,7 @@ def load_backbone(settings: BackboneSettings) -> Backbone:
             something else on cached texts.
     """
     place = locate(settings)
-    _check_device(settings.device)
+    check_device(settings.device)
     where, options = _files(place, settings)
     transformers_logging.disable_progress_bar()
     try:
@@ -95,7 +95,7 @@ def wrap(
         width=_table_width(model),
         max_positions=(max_positions(model.config.to_dict()) or _UNBOUNDED_POSITIONS) - offset,
         text_prefix=prefix if settings.text_prefix is None else settings.text_prefix,
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=model.num_parameters(),
         notes=(*notes, *place.notes),
         commit=place.commit,
         pooling=FAMILIES[place.family].pooling,
@@ -164,21 +164,6 @@ def _quantization(settings: BackboneSettings) -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
-
-
-def _check_device(device: str) -> None:
-    """Refuse a device that is not there before gigabytes are loaded for it.
-
-    Raises:
-        BackboneError: There is no such device here.
-    """
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BackboneError(
-            f"There is no device '{device}' here (backbone.device): "
-            f"{next(iter(str(error).splitlines()), '')}. Use cpu, or cuda where PyTorch sees a GPU."
-        ) from error
 
 
 def _prefix_and_notes(place: Location) -> tuple[str, tuple[str, ...]]:

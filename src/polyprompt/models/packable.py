@@ -6,6 +6,7 @@ projections stay their own; outside a packed pass so does everything else.
 
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from transformers.models.bloom.modeling_bloom import BloomAttention
 from transformers.models.xglm.modeling_xglm import XGLMAttention
 
 from polyprompt.models.packed import Pack, current_pack
+from polyprompt.models.takeover import own_forward
 
 PackedForward = Callable[..., tuple[Tensor, None]]
 
@@ -48,18 +50,18 @@ def make_packable(model: nn.Module) -> None:
     for module in model.modules():
         packed_forward = _FORWARDS.get(type(module))
         if packed_forward is not None:
-            module.forward = _either(module, packed_forward)
+            module.forward = _by_pack(module, packed_forward)
 
 
-def _either(module: nn.Module, packed_forward: PackedForward) -> Callable[..., Any]:
+def _by_pack(module: nn.Module, packed_forward: PackedForward) -> Callable[..., Any]:
     """Give a forward pass that is the module's own unless a pack is current."""
-    own = module.forward
+    own, held = own_forward(module), ref(module)
 
     @torch.compiler.disable
     def forward(hidden_states: Tensor, *args: Any, **options: Any) -> Any:
         pack = current_pack()
         if pack is None:
             return own(hidden_states, *args, **options)
-        return packed_forward(module, pack, hidden_states, *args, **options)
+        return packed_forward(held(), pack, hidden_states, *args, **options)
 
     return forward

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -139,9 +140,9 @@ class Pack:
         if window is not None:
             sees = sees & (places[..., :, None] - places[..., None, :] < window)
         own = _as_bias(sees, dtype)[:, None]
-        last = places.masked_fill(~blocks.real, 0).amax((1, 2))
+        last = places.masked_fill(~blocks.real, 0).amax(2)
         if self.slopes is not None:
-            own = own + self._alibi(places - last[:, None, None], dtype)[..., None, :]
+            own = own + self._alibi(places - last[:, :, None], dtype)[..., None, :]
         if frozen is None:
             return None, own
         mask = frozen.mask.to(like.device)[:, None, None, :]
@@ -150,12 +151,15 @@ class Pack:
             mask = mask & (places[..., None] - standing[:, None, None, :] < window)
         text = _as_bias(mask, dtype)[:, None]
         if self.slopes is not None:
-            back = standing - last[:, None]
-            text = text + self._alibi(back[:, None, None, :], dtype)
+            back = standing[:, None] - last[:, :, None]
+            text = text + self._alibi(back[:, :, None, :], dtype)
         return text, own
 
     def _alibi(self, back: Tensor, dtype: torch.dtype) -> Tensor:
-        """Multiply places (B …), counted back from the last token, by the slopes: B H …."""
+        """Multiply places (B …), counted back from the block's last, by the slopes: B H ….
+
+        A shift of all that a query sees changes nothing; half precision can write small numbers.
+        """
         assert self.slopes is not None
         slopes = self.slopes.to(back.device).view(1, -1, *[1] * (back.dim() - 1))
         return (slopes * back[:, None]).to(dtype)
@@ -180,24 +184,38 @@ class _PackedLayer(DynamicLayer):
 _current: ContextVar[Pack | None] = ContextVar("pack", default=None)
 
 
-@contextmanager
-def packed(pack: Pack, configs: Sequence[PretrainedConfig]) -> Iterator[None]:
-    """Let a model attend by a pack for the length of one pass.
+class Switch:
+    """Turns a model's attention over to packs.
 
-    Args:
-        pack: Of the pass.
-        configs: In which the model looks up its implementation of attention.
+    transformers looks its implementation up in a configuration that all passes share, so one pass
+    at a time has it: others, of other threads too, wait.
     """
-    before = [config._attn_implementation for config in configs]
-    token = _current.set(pack)
-    try:
-        for config in configs:
-            config._attn_implementation_internal = NAME
-        yield
-    finally:
-        _current.reset(token)
-        for config, name in zip(configs, before, strict=True):
-            config._attn_implementation_internal = name
+
+    def __init__(self, configs: Sequence[PretrainedConfig]) -> None:
+        """Switch in some configurations."""
+        self._configs = configs
+        self._lock = RLock()
+
+    @contextmanager
+    def packed(self, pack: Pack) -> Iterator[None]:
+        """Let the model attend by a pack for the length of one pass."""
+        with self._lock:
+            before = [config._attn_implementation for config in self._configs]
+            token = _current.set(pack)
+            try:
+                for config in self._configs:
+                    config._attn_implementation_internal = NAME
+                yield
+            finally:
+                _current.reset(token)
+                for config, name in zip(self._configs, before, strict=True):
+                    config._attn_implementation_internal = name
+
+    @contextmanager
+    def own(self) -> Iterator[None]:
+        """Let the model attend as it does for the length of one pass."""
+        with self._lock:
+            yield
 
 
 def current_pack() -> Pack | None:

@@ -1,8 +1,9 @@
 """Rows of a look-up table that are trained while the table itself stays as it is.
 
-Full fine-tuning moves the rows of words that occur and, without weight decay, no others: their
-gradient is zero. A table of 250,000 words is almost half of BLOOM-560M, so that gradients and
-moments of the rows that occur alone save gigabytes and the time to write them.
+Full fine-tuning moves the rows of words that occur and, without weight decay and with a loss over
+label words alone, no others: their gradient is zero. A table of 250,000 words is almost half of
+BLOOM-560M; gradients and moments of the rows that occur alone save gigabytes and the time to write
+them.
 """
 
 from collections.abc import Iterable
@@ -24,7 +25,7 @@ class TrainedRows(nn.Module):
         """
         super().__init__()
         self._table = table
-        self._ids = torch.tensor(sorted(set(ids)), device=table.device)
+        self._ids = torch.tensor(sorted(set(ids)), dtype=torch.long, device=table.device)
         self._place = torch.full((len(table),), -1, device=table.device)
         self._place[self._ids] = torch.arange(len(self._ids), device=table.device)
         self.weight = nn.Parameter(table[self._ids].detach().clone())

@@ -50,21 +50,23 @@ def answer(
         Answers with the rows they belong to, every row once.
     """
     pooling = engine.backbone.facts.pooling
-    live = sum(len(vectors) for vectors in prompts.vectors)
-    lengths = [encoded.tokens + live for encoded in inputs]
     readers = prompts.and_bare(engine.backbone) if bare else prompts
+    live = sum(len(vectors) for vectors in prompts.vectors)
+    live += len(readers) * sum(map(len, engine.branches))
+    lengths = [encoded.tokens + live for encoded in inputs]
 
-    def compute(rows: list[int]) -> States:
-        return engine.every([inputs[row] for row in rows], readers)
-
-    for rows, states in in_batches(engine.allowance, lengths, compute):
+    def compute(rows: list[int]) -> Answers:
+        states = engine.every([inputs[row] for row in rows], readers)
         scores = [
             head.scores(_run(states, run, len(rows))).float().cpu().numpy()
             for run, head in enumerate(heads)
         ]
         unprompted = _run(states, len(prompts), len(rows)).vectors(pooling) if bare else None
         vectors = None if unprompted is None else unprompted.float().cpu().numpy()
-        yield Answers(rows, np.stack(scores), vectors)
+        return Answers(rows, np.stack(scores), vectors)
+
+    for _, answers in in_batches(engine.allowance, lengths, compute):
+        yield answers
 
 
 def _run(states: States, run: int, inputs: int) -> States:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.engine import ROWS_PER_READ, Engine
+from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import is_out_of_memory, release
 from polyprompt.heads.head import Head, States
 from polyprompt.records import StepRecord
@@ -118,10 +118,10 @@ def add_gradients(
             if count == 1 or not is_out_of_memory(error):
                 raise
             engine.allowance.rows = count // 2
-            for member in members:
-                for parameter in member.trained_parameters():
-                    parameter.grad = None
-            release()
+        for member in members:
+            for parameter in member.trained_parameters():
+                parameter.grad = None
+        release()
 
 
 def _add_gradients(
@@ -190,17 +190,10 @@ def set_rates(
 
 @torch.no_grad()
 def read(engine: Engine, member: Member, inputs: Sequence[Encoded]) -> States:
-    """Read inputs with one run's prompts, without gradient, in passes of bounded size."""
+    """Read inputs with one run's prompts, without gradient."""
     prompts = prompts_of([member])
-    parts = [
-        engine.each(
-            inputs[start : start + ROWS_PER_READ],
-            [0] * len(inputs[start : start + ROWS_PER_READ]),
-            prompts,
-        )
-        for start in range(0, len(inputs), ROWS_PER_READ)
-    ]
-    return States.joined(parts)
+    live = sum(map(len, prompts.vectors))
+    return engine.read(inputs, live, lambda some: engine.each(some, [0] * len(some), prompts))
 
 
 def fitted_head(engine: Engine, member: Member) -> Head:

@@ -1,0 +1,122 @@
+"""Passes that all families have in common: packed where attention can be replaced, else padded."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+from transformers.cache_utils import DynamicCache
+
+from polyprompt.models import padded
+from polyprompt.models.backbone import Backbone, Frozen
+from polyprompt.models.blocks import Blocks
+from polyprompt.models.checkpoint import make_checkpointable
+from polyprompt.models.frozen_cache import kept, reading
+from polyprompt.models.fusion import fuse_activations
+from polyprompt.models.packable import make_packable
+from polyprompt.models.packed import Pack, Switch, attends_by_packs, spread_layers
+from polyprompt.models.work import Work, projection_weights
+
+
+class PackingBackbone(Backbone):
+    """A backbone on a transformers model whose attention it takes over."""
+
+    def prepare(self, body: nn.Module, configs: Sequence[PretrainedConfig]) -> None:
+        """Fuse activations, take attention over and find out whether that works.
+
+        Args:
+            body: The model without its head, frozen.
+            configs: In which it looks up its implementation of attention.
+        """
+        fuse_activations(body)
+        make_packable(body)
+        self.switch = Switch(configs)
+        self.layers = make_checkpointable(body, self.switch)
+        self.work, self.projection_weights = Work(), projection_weights(body)
+        self.packs = attends_by_packs(
+            lambda blocks: self.pack(blocks, None, keep=True),
+            lambda ids, pack: self.packed(self.embed(ids), pack),
+            self.device,
+        )
+
+    @abstractmethod
+    def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
+        """Prepare a packed pass.
+
+        Args:
+            blocks: Of its tokens.
+            frozen: What they stand behind.
+            keep: Whether its keys and values are wanted.
+        """
+
+    @abstractmethod
+    def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
+        """Run the model on a packed matrix of table-space vectors."""
+
+    @abstractmethod
+    def run(
+        self,
+        x: Float[Tensor, "B S D"],
+        positions: Int[Tensor, "B S"],
+        allowed: Bool[Tensor, "B S T"],
+        key_positions: Int[Tensor, "B T"],
+        cache: Any,
+    ) -> Float[Tensor, "B S D"]:
+        """Run the model on padded rows of table-space vectors behind what a cache holds."""
+
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
+        """Compute keys, values and states of the tokens before anything trained."""
+        self._count(x, blocks)
+        places, real = padded.places(blocks), blocks.real[:, 0]
+        if self.packs:
+            pack = self.pack(blocks, None, keep=True)
+            hidden = padded.rows(blocks, self.packed(x, pack))
+            layers = spread_layers(pack)
+        else:
+            cache = DynamicCache()  # without a configuration, so that no window is cropped
+            pattern = padded.pattern(blocks)
+            hidden = self.run(padded.rows(blocks, x), places, pattern, places, cache)
+            layers = kept(cache)
+        return Frozen(layers, hidden.masked_fill(~real[..., None], 0), real, places)
+
+    def extend(
+        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
+    ) -> Float[Tensor, "N D"]:
+        """Compute the states of live tokens, which see the frozen ones and some of their block."""
+        self._count(x, blocks)
+        if self.packs:
+            return self.packed(x, self.pack(blocks, frozen))
+        positions = padded.places(blocks)
+        text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
+        key_positions = torch.cat([frozen.positions, positions], dim=1)
+        whole = torch.cat([text, padded.pattern(blocks)], dim=2)
+        rows = padded.rows(blocks, x)
+        states = self.run(rows, positions, whole, key_positions, reading(frozen))
+        return padded.tokens(blocks, states)
+
+    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
+        """Compute the states of whole inputs, one block each."""
+        self._count(x, blocks)
+        if self.packs:
+            return self.packed(x, self.pack(blocks, None))
+        rows, places = padded.rows(blocks, x), padded.places(blocks)
+        return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        allowed: Bool[Tensor, "B T T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Compute the whole forward pass of padded rows under an explicit attention pattern."""
+        return self.run(x, positions, allowed, positions, None)
+
+    def _count(self, x: Tensor, blocks: Blocks) -> None:
+        """Note a pass over ``x``."""
+        slots = len(x) if self.packs else blocks.place.numel()
+        backward = torch.is_grad_enabled() and x.requires_grad
+        self.work.count(len(x), slots, self.projection_weights, backward=backward)
