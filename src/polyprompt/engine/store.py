@@ -115,14 +115,13 @@ class FrozenStore:
     def _add(self, key: Key, frozen: Frozen, index: int, size: int) -> bool:
         """Keep one row where there is room; returns whether there was."""
         while self._open:
-            tier = self._open[0]
+            tier, kept, needed = self._open[0], None, 0
             try:
                 row = _row(frozen, index, size)
                 kept, needed = self._kept(key, row, tier)
             except (OSError, RuntimeError, MemoryError) as error:
                 if not isinstance(error, OSError) and not is_out_of_memory(error):
                     raise
-                kept = None
             if kept is not None:
                 self._rows[key] = kept
                 self.bytes[tier] += needed

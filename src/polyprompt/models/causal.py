@@ -167,13 +167,15 @@ class CausalBackbone(PackingBackbone):
         """
         ids = list(ids)
         self._rows = TrainedRows(self._table, ids)
-        rows = [self._rows.weight]
+        rows: list[nn.Parameter] = [self._rows.weight]
         if self._head_weight is not self._table:
             self._head_rows = TrainedRows(self._head_weight, ids)
             rows.append(self._head_rows.weight)
         tables = {id(self._table), id(self._head_weight)}
         of_body = [p for p in self._body.parameters() if id(p) not in tables]
-        return [*rows, *(p.requires_grad_() for p in of_body)]
+        for parameter in of_body:
+            parameter.requires_grad_()
+        return [*rows, *of_body]
 
     def freeze(self) -> None:
         """End training: write the trained rows back and freeze all parameters."""

@@ -142,7 +142,7 @@ def _load_model(
     for module in model.modules():
         # bitsandbytes repacks 4-bit weights for CPUs on first use and then has no gradient
         if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
+            vars(module)["support_avx512bf16_for_cpu"] = False
     return model.to(torch.device(settings.device)) if whole else model  # type: ignore[arg-type]
 
 

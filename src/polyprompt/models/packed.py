@@ -170,14 +170,14 @@ class _PackedLayer(DynamicLayer):
 
     def __init__(self, pack: Pack, index: int) -> None:
         super().__init__()
-        self._pack, self._index = pack, index
+        disable: Callable[..., Any] = torch.compiler.disable
+        self._enter, self._index = disable(pack.enter), index
 
-    @torch.compiler.disable
     def update(
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_options: Any
     ) -> tuple[Tensor, Tensor]:
         """Hand the new keys and values through."""
-        self._pack.enter(self._index, key_states, value_states)
+        self._enter(self._index, key_states, value_states)
         return key_states, value_states
 
 
