@@ -69,19 +69,25 @@ def in_batches(
     pending = token_budget_batches(lengths, allowance.tokens)
     while pending:
         rows = pending.pop(0)
-        try:
-            result = compute(rows)
-        except (RuntimeError, MemoryError) as error:
-            if len(rows) == 1 or not is_out_of_memory(error):
-                raise
-            allowance.tokens = max(1, min(allowance.tokens, len(rows) * lengths[rows[-1]]) // 2)
-            left = [row for batch in (rows, *pending) for row in batch]
-            again = token_budget_batches([lengths[row] for row in left], allowance.tokens)
-            pending = [[left[index] for index in batch] for batch in again]
-        else:
-            yield rows, result
+        found = _attempt(compute, rows)
+        if found:
+            yield rows, found[0]
             continue
         release()
+        allowance.tokens = max(1, min(allowance.tokens, len(rows) * lengths[rows[-1]]) // 2)
+        left = [row for batch in (rows, *pending) for row in batch]
+        again = token_budget_batches([lengths[row] for row in left], allowance.tokens)
+        pending = [[left[index] for index in batch] for batch in again]
+
+
+def _attempt(compute: Callable[[list[int]], T], rows: list[int]) -> list[T]:
+    """Compute rows together; returns nothing if memory runs out for several."""
+    try:
+        return [compute(rows)]
+    except (RuntimeError, MemoryError) as error:
+        if len(rows) == 1 or not is_out_of_memory(error):
+            raise
+    return []
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -71,22 +71,28 @@ def windows_of(config: PreTrainedConfig, name: str) -> Windows:
         BackboneError: A kind of layer that keeps something else than keys and values of all tokens.
     """
     width = getattr(config, "sliding_window", None)
-    kinds = dict.fromkeys(getattr(config, "layer_types", None) or ())
-    unknown = [k for k in kinds if k not in {"full_attention", "sliding_attention"}]
+    of_layers = tuple(getattr(config, "layer_types", None) or ())
+    _check_kinds(config, name, of_layers)
+    layers = config.num_hidden_layers
+    if not of_layers:
+        one = width if getattr(config, "use_sliding_window", True) else None
+        return Windows({"": one}, (one,) * layers)
+    if set(of_layers) == {"full_attention"}:
+        return Windows({"": None}, (None,) * layers)
+    of_kind = {k: width if k == "sliding_attention" else None for k in dict.fromkeys(of_layers)}
+    return Windows(of_kind, tuple(of_kind[kind] for kind in of_layers))
+
+
+def _check_kinds(config: PreTrainedConfig, name: str, of_layers: Sequence[str]) -> None:
+    """Refuse layers that keep something else than keys and values of all tokens."""
+    known = {"full_attention", "sliding_attention"}
+    unknown = [kind for kind in dict.fromkeys(of_layers) if kind not in known]
     unknown += [a for a in _WINDOWED if getattr(config, a, None)]
     if unknown:
         raise BackboneError(
             f"{name} ({config.model_type}) has layers of the kind {listing(unknown)}; the causal "
             "family reads models with full and sliding-window attention."
         )
-    layers = config.num_hidden_layers
-    if set(kinds) == {"full_attention"} or not (kinds or width):
-        return Windows({"": None}, (None,) * layers)
-    if not kinds:
-        one = width if getattr(config, "use_sliding_window", True) else None
-        return Windows({"": one}, (one,) * layers)
-    of_kind: dict[str, int | None] = {k: width if k == "sliding_attention" else None for k in kinds}
-    return Windows(of_kind, tuple(of_kind[kind] for kind in config.layer_types))
 
 
 class CausalBackbone(PackingBackbone):
