@@ -71,7 +71,7 @@ def windows_of(config: PreTrainedConfig, name: str) -> Windows:
         BackboneError: A kind of layer that keeps something else than keys and values of all tokens.
     """
     width = getattr(config, "sliding_window", None)
-    of_layers = tuple(getattr(config, "layer_types", None) or ())
+    of_layers: tuple[str, ...] = tuple(getattr(config, "layer_types", None) or ())
     _check_kinds(config, name, of_layers)
     layers = config.num_hidden_layers
     if not of_layers:
