@@ -13,7 +13,7 @@ import torch
 from polyprompt.data.batching import token_budget_batches
 
 LANGUAGES = ("eng_Latn", "fra_Latn", "zho_Hans", "hin_Deva", "swh_Latn")
-SENTENCES, TOKENS_PER_BATCH = 128, 512
+SENTENCES, TOKENS_PER_BATCH = 80, 512
 
 
 def main() -> None:

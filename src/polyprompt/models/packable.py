@@ -25,7 +25,7 @@ def _bloom(
     """Attend as BLOOM does; the residual is added here, as there."""
     query, key, value = module._reshape(module.query_key_value(hidden))
     assert module.layer_idx is not None
-    pack.enter(module.layer_idx, key, value)
+    pack.enter(module.layer_idx)
     states = pack.attend(query[0], key[0], value[0], module.inv_norm_factor)
     return module.dense(states.flatten(1)[None]) + residual, None
 
@@ -37,7 +37,7 @@ def _xglm(module: XGLMAttention, pack: Pack, hidden: Tensor, **_: Any) -> tuple[
         for project in (module.q_proj, module.k_proj, module.v_proj)
     )
     assert module.layer_idx is not None
-    pack.enter(int(module.layer_idx), key, value)
+    pack.enter(int(module.layer_idx))
     states = pack.attend(query[0], key[0], value[0], module.scaling)
     return module.out_proj(states.flatten(1)[None]), None
 

@@ -22,7 +22,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PretrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 
-from polyprompt.models.backbone import Frozen, KeysValues
+from polyprompt.models.backbone import Frozen
 from polyprompt.models.blocks import Blocks, lay_out
 
 NAME = "polyprompt_packed"
@@ -37,7 +37,7 @@ class Pack:
         frozen: What each row of blocks stands behind; None where nothing does.
         windows: How far back each layer sees, in places; None for all the way.
         slopes: ALiBi's slope of each head; None for other models.
-        layers: Keys and values that the pass computed, J N K, if they are wanted.
+        layers: Keys and values that a pass over whole inputs computed, B J S K, if they are wanted.
         checkpointing: Whether a pass with gradient computes each layer again on its way back.
         calls: Layers whose attention has run here.
     """
@@ -65,11 +65,9 @@ class Pack:
         """Give a cache that tells this pass which layer is computing and keeps nothing itself."""
         return Cache(layers=[_PackedLayer(self, index) for index in range(layers)])
 
-    def enter(self, layer: int, keys: Tensor, values: Tensor) -> None:
+    def enter(self, layer: int) -> None:
         """Note the layer whose attention comes next."""
         self._layer = layer
-        if self.layers is not None:
-            self.layers.append((keys[0], values[0]))
 
     def attend(
         self,
@@ -84,6 +82,8 @@ class Pack:
         blocks = self.blocks_on(query.device)
         spread = blocks.spread
         q, k, v = (spread(x).transpose(0, 1) for x in (query, key, value))  # B H G S K, B J G S K
+        if self.layers is not None:
+            self.layers.append((k[:, :, 0].contiguous(), v[:, :, 0].contiguous()))
         if self.frozen is None and softcap is None:
             out = self._alone(q, k, v, scale)
         else:
@@ -105,7 +105,8 @@ class Pack:
     ) -> Tensor:
         """Attend to the frozen input and within blocks under one softmax; B H G S K."""
         text_bias, own_bias = self._biases(q)
-        scores = _capped((q * scale) @ k[:, :, None].transpose(-1, -2), softcap)
+        q = q * scale
+        scores = _capped(q @ k[:, :, None].transpose(-1, -2), softcap)
         scores = scores + own_bias.unsqueeze(2)  # B J Q G S S
         if self.frozen is None:
             weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
@@ -113,7 +114,7 @@ class Pack:
         assert text_bias is not None
         keys, values = (x.to(q.device) for x in self.frozen.layers[self._layer])
         shape = q.shape[2:5]
-        over_text = (q * scale).flatten(2, 4) @ keys.transpose(-1, -2)
+        over_text = q.flatten(2, 4) @ keys.transpose(-1, -2)
         over_text = _capped(over_text.unflatten(2, shape), softcap) + text_bias.unsqueeze(2)
         both = torch.cat([over_text, scores], dim=-1).softmax(-1, dtype=torch.float32).to(q.dtype)
         of_text, of_own = both.split([keys.shape[2], k.shape[3]], dim=-1)
@@ -177,7 +178,7 @@ class _PackedLayer(DynamicLayer):
         self, key_states: Tensor, value_states: Tensor, *_args: Any, **_options: Any
     ) -> tuple[Tensor, Tensor]:
         """Hand the new keys and values through."""
-        self._enter(self._index, key_states, value_states)
+        self._enter(self._index)
         return key_states, value_states
 
 
@@ -257,16 +258,6 @@ def _as_bias(sees: Tensor, dtype: torch.dtype) -> Tensor:
 def _capped(scores: Tensor, softcap: float | None) -> Tensor:
     """Squeeze scores as Gemma 2 does."""
     return scores if softcap is None else torch.tanh(scores / softcap) * softcap
-
-
-def spread_layers(pack: Pack) -> KeysValues:
-    """Give the keys and values of a pass over whole inputs (one block each), padded: B J S K."""
-    assert pack.layers is not None
-
-    def spread(packed: Tensor) -> Tensor:
-        return pack.blocks_on(packed.device).spread(packed).transpose(0, 1)[:, :, 0].contiguous()
-
-    return tuple((spread(k), spread(v)) for k, v in pack.layers)
 
 
 def attends_by_packs(

@@ -17,7 +17,7 @@ from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
-from polyprompt.models.packed import Pack, Switch, attends_by_packs, spread_layers
+from polyprompt.models.packed import Pack, Switch, attends_by_packs
 from polyprompt.models.work import Work, projection_weights
 
 
@@ -75,7 +75,8 @@ class PackingBackbone(Backbone):
         if self.packs:
             pack = self.pack(blocks, None, keep=True)
             hidden = padded.rows(blocks, self.packed(x, pack))
-            layers = spread_layers(pack)
+            assert pack.layers is not None
+            layers = tuple(pack.layers)
         else:
             cache = DynamicCache()  # without a configuration, so that no window is cropped
             pattern = padded.pattern(blocks)
