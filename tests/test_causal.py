@@ -265,8 +265,8 @@ def test_the_probe_refuses_wrong_positions():
     """A model that ignored where its tokens stand is found out by comparing with transformers."""
     backbone = tiny_backbone("gpt2")
     true_extend = backbone.extend
-    backbone.extend = lambda frozen, x, blocks: true_extend(
-        frozen, x, replace(blocks, positions=blocks.positions + 1)
+    backbone.extend = lambda x, parts: true_extend(
+        x, [replace(p, blocks=replace(p.blocks, positions=p.blocks.positions + 1)) for p in parts]
     )
     with pytest.raises(BackboneError, match="differs from the whole forward pass"):
         probe_decoder(backbone)

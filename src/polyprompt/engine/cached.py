@@ -16,8 +16,11 @@ from polyprompt.engine.live import Live
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.engine.store import DEFAULT_BUDGET, Budget, FrozenStore, Key
 from polyprompt.heads.head import States
-from polyprompt.models.backbone import Backbone, Frozen
+from polyprompt.models.backbone import Backbone, Frozen, Part
 from polyprompt.models.blocks import lay_out
+
+ROWS_PER_PART = 32
+"""Rows of a training step that attention computes together, padded to the longest text of them."""
 
 TOKENS_SIDE_BY_SIDE = 384
 """Live tokens of several inputs behind one prefix in a padded pass, where each sees the others'
@@ -69,8 +72,16 @@ class CachedEngine(Engine):
             for encoded, run in zip(inputs, runs, strict=True)
         ]
         starts = prompts.starts()
-        live = Live.of([[row] for row in rows], [[starts[run]] for run in runs], self.branches)
-        return self._read(self._frozen(rows), live, torch.cat(prompts.vectors))
+        sizes = [(int((~row.frozen).sum()), int(row.frozen.sum())) for row in rows]
+        parts, order = [], []
+        for group in groups_of_similar_size(sizes):
+            some = [rows[index] for index in group]
+            at_rows = [[starts[runs[index]]] for index in group]
+            live = Live.of([[row] for row in some], at_rows, self.branches)
+            parts.append((self._frozen(some), live))
+            order += group
+        states = States.joined(self._read(parts, torch.cat(prompts.vectors)))
+        return states.rows(np.argsort(order).tolist())
 
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, runs with one frozen part in one pass."""
@@ -78,17 +89,24 @@ class CachedEngine(Engine):
             [arrange(encoded, lengths, self._attention) for encoded in inputs]
             for lengths in prompts.lengths
         ]
-        starts = prompts.starts()
         table = torch.cat(prompts.vectors)
         states: dict[int, States] = {}
         for runs in self._with_one_frozen_part(rows):
-            of_inputs = list(zip(*(rows[run] for run in runs), strict=True))
-            at_rows = [[starts[run] for run in runs]] * len(inputs)
-            live = Live.of(of_inputs, at_rows, self.branches)
-            read = self._read(self._frozen(rows[runs[0]]), live, table)
-            for index, run in enumerate(runs):
-                states[run] = read.rows(slice(index * len(inputs), (index + 1) * len(inputs)))
+            sizes = [(int((~rows[run][0].frozen).sum()), 0) for run in runs]
+            groups = [[runs[i] for i in g] for g in groups_of_similar_size(sizes, len(runs))]
+            frozen = self._frozen(rows[runs[0]])
+            parts = [(frozen, self._live(rows, group, prompts)) for group in groups]
+            for group, read in zip(groups, self._read(parts, table), strict=True):
+                states |= zip(group, read.lots(len(inputs)), strict=True)
         return States.joined([states[run] for run in range(len(prompts))])
+
+    def _live(
+        self, rows: Sequence[Sequence[Arranged]], runs: Sequence[int], prompts: Prompts
+    ) -> Live:
+        """Collect the live tokens of every input under some runs; rows are R × B."""
+        starts = prompts.starts()
+        of_inputs = list(zip(*(rows[run] for run in runs), strict=True))
+        return Live.of(of_inputs, [[starts[run] for run in runs]] * len(of_inputs), self.branches)
 
     @torch.no_grad()
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
@@ -106,7 +124,7 @@ class CachedEngine(Engine):
         for pack in packs([len(own) for own in words], budget):
             beside = rows[pack]
             live = Live.of([beside], [[0] * len(beside)], self.branches, len(codes))
-            parts.append(self._read(frozen, live, nothing))
+            parts += self._read([(frozen, live)], nothing)
         return States.joined(parts)
 
     def _with_one_frozen_part(self, rows: Sequence[Sequence[Arranged]]) -> list[list[int]]:
@@ -156,19 +174,44 @@ class CachedEngine(Engine):
             return computed
         return self.store.batch(keys, self.backbone.device, list(missing), computed)
 
-    def _read(self, frozen: Frozen, live: Live, table: Tensor) -> States:
-        """Extend frozen inputs by live tokens and pool.
+    def _read(self, parts: Sequence[tuple[Frozen, Live]], table: Tensor) -> list[States]:
+        """Extend frozen inputs by live tokens, all parts in one pass, and pool each part's.
 
         Args:
-            frozen: Of the inputs.
-            live: Of all runs that read them.
+            parts: Inputs and the live tokens of all runs that read them.
             table: The vectors that codes of soft tokens name.
         """
-        hidden = frozen.hidden[0, :0]
-        if len(live.codes):
-            device = self.backbone.device
-            x = self._look_up(torch.from_numpy(live.codes).to(device), table)
-            blocks = live.blocks(device, causal=self._attention is Attention.CAUSAL)
-            hidden = self.backbone.extend(frozen, x, blocks)
-        self.backbone.work.sentences += sum(map(len, live.sizes))
-        return live.states(frozen, hidden)
+        device, causal = self.backbone.device, self._attention is Attention.CAUSAL
+        sizes = [len(live.codes) for _, live in parts]
+        hidden = parts[0][0].hidden[0, :0]
+        if sum(sizes):
+            codes = np.concatenate([live.codes for _, live in parts])
+            x = self._look_up(torch.from_numpy(codes).to(device), table)
+            blocks = [Part(live.blocks(device, causal=causal), frozen) for frozen, live in parts]
+            hidden = self.backbone.extend(x, [p for p in blocks if len(p.blocks.positions)])
+        self.backbone.work.sentences += sum(len(row) for _, live in parts for row in live.sizes)
+        pieces = zip(parts, hidden.split(sizes), strict=True)
+        return [live.states(frozen, states) for (frozen, live), states in pieces]
+
+
+def groups_of_similar_size(
+    sizes: Sequence[tuple[int, int]], most: int = ROWS_PER_PART
+) -> list[list[int]]:
+    """Divide rows so that attention pads them little: to twice their live tokens at the most.
+
+    Args:
+        sizes: Live and frozen tokens of each row.
+        most: Rows of a group.
+
+    Returns:
+        The rows of each group; among rows with as many live tokens, those of similar text together.
+    """
+    order = sorted(range(len(sizes)), key=lambda row: (sizes[row][0].bit_length(), sizes[row][1]))
+    groups: list[list[int]] = []
+    for row in order:
+        alike = groups and sizes[groups[-1][0]][0].bit_length() == sizes[row][0].bit_length()
+        if alike and len(groups[-1]) < most:
+            groups[-1].append(row)
+        else:
+            groups.append([row])
+    return groups

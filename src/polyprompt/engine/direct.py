@@ -16,7 +16,7 @@ from polyprompt.engine.arrangement import Arranged, arrange
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
 from polyprompt.heads.head import States
-from polyprompt.models.backbone import Frozen
+from polyprompt.models.backbone import Frozen, Part
 from polyprompt.models.blocks import lay_out
 
 
@@ -81,7 +81,7 @@ class DirectEngine(Engine):
         rest = [replace(row, frozen=np.arange(len(row.codes)) < common) for row in rows]
         live = Live.of([rest], [[0] * len(rest)], self.branches)
         x = self._look_up(torch.from_numpy(live.codes).to(device), table)
-        hidden = self.backbone.extend(frozen, x, live.blocks(device, causal=True))
+        hidden = self.backbone.extend(x, [Part(live.blocks(device, causal=True), frozen)])
         self.backbone.work.sentences += len(rows)
         return live.states(frozen, hidden)
 

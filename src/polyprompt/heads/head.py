@@ -1,7 +1,7 @@
 """What a head reads and what it answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +33,11 @@ class States:
     def rows(self, index: slice | int | Sequence[int]) -> "States":
         """Select inputs."""
         return States(self.mean[index], self.last[index], self.branches[index])
+
+    def lots(self, size: int) -> "Iterator[States]":
+        """Give the inputs in lots of one size."""
+        for start in range(0, len(self.mean), size):
+            yield self.rows(slice(start, start + size))
 
     @staticmethod
     def joined(parts: "Sequence[States]") -> "States":

@@ -38,6 +38,19 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Some of a pass's tokens, all in blocks of similar size.
+
+    Attributes:
+        blocks: Over the part's inputs.
+        frozen: Of these inputs; None where nothing stands before the tokens.
+    """
+
+    blocks: Blocks
+    frozen: Frozen | None = None
+
+
+@dataclass(frozen=True)
 class BackboneFacts:
     """What is known about a loaded backbone.
 
@@ -103,15 +116,12 @@ class Backbone(ABC):
         """
 
     @abstractmethod
-    def extend(
-        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
-    ) -> Float[Tensor, "N D"]:
-        """Compute the states of live tokens that see all frozen ones and some of their block.
+    def extend(self, x: Float[Tensor, "N D"], parts: Sequence[Part]) -> Float[Tensor, "N D"]:
+        """Compute the states of live tokens that see their frozen input and some of their block.
 
         Args:
-            frozen: Of B inputs.
-            x: Table-space vectors of the live tokens; gradients flow into them.
-            blocks: Over the same inputs.
+            x: Table-space vectors of the live tokens, part by part; gradients flow into them.
+            parts: What they stand behind, and how.
         """
 
     @abstractmethod

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprompt.errors import BackboneError, listing
-from polyprompt.models.backbone import BackboneFacts, Frozen
-from polyprompt.models.blocks import Blocks
+from polyprompt.models.backbone import BackboneFacts, Part
 from polyprompt.models.bloom import AlibiKeys
 from polyprompt.models.frozen_cache import attention_bias
 from polyprompt.models.packed import Pack
@@ -191,14 +190,13 @@ class CausalBackbone(PackingBackbone):
         self._rows = self._head_rows = None
         self._model.requires_grad_(requires_grad=False)
 
-    def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
+    def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
         return Pack(
-            blocks,
-            frozen,
+            parts,
             self._windows.of_layers,
             self._placement.slopes,
-            layers=[] if keep else None,
+            keep=keep,
             checkpointing=self.checkpointing,
         )
 
@@ -207,9 +205,9 @@ class CausalBackbone(PackingBackbone):
         with self.switch.packed(pack):
             out = self._body(
                 inputs_embeds=(x * self._scale.to(x.dtype))[None],
-                past_key_values=pack.cache(len(self._windows.of_layers)),
+                past_key_values=pack.cache(),
                 use_cache=True,
-                **self._placement.arguments(pack.blocks.positions[None]),
+                **self._placement.arguments(pack.positions[None]),
             )
         return out.last_hidden_state[0].to(self.device)
 

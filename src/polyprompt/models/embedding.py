@@ -8,8 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from polyprompt.errors import BackboneError
-from polyprompt.models.backbone import BackboneFacts, Frozen
-from polyprompt.models.blocks import Blocks
+from polyprompt.models.backbone import BackboneFacts, Part
 from polyprompt.models.frozen_cache import attention_bias
 from polyprompt.models.packed import Pack
 from polyprompt.models.passes import PackingBackbone
@@ -50,19 +49,18 @@ class EmbeddingBackbone(PackingBackbone):
         """Look token ids up in the table."""
         return self._table[ids.to(self._table.device)].to(self.device)
 
-    def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
+    def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
         windows = [None] * self._model.config.num_hidden_layers
-        layers = [] if keep else None
-        return Pack(blocks, frozen, windows, layers=layers, checkpointing=self.checkpointing)
+        return Pack(parts, windows, keep=keep, checkpointing=self.checkpointing)
 
     def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
         """Run the encoder on a packed matrix of table-space vectors."""
         with self.switch.packed(pack):
             out = self._model(
                 inputs_embeds=x[None],
-                position_ids=pack.blocks.positions[None] + self._offset,
-                past_key_values=pack.cache(len(pack.windows)),
+                position_ids=pack.positions[None] + self._offset,
+                past_key_values=pack.cache(),
             )
         return out.last_hidden_state[0].to(self.device)
 

@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 from transformers.cache_utils import DynamicCache
 
 from polyprompt.models import padded
-from polyprompt.models.backbone import Backbone, Frozen
+from polyprompt.models.backbone import Backbone, Frozen, Part
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import kept, reading
@@ -37,18 +37,17 @@ class PackingBackbone(Backbone):
         self.layers = make_checkpointable(body, self.switch)
         self.work, self.projection_weights = Work(), projection_weights(body)
         self.packs = attends_by_packs(
-            lambda blocks: self.pack(blocks, None, keep=True),
+            lambda blocks: self.pack([Part(blocks)], keep=True),
             lambda ids, pack: self.packed(self.embed(ids), pack),
             self.device,
         )
 
     @abstractmethod
-    def pack(self, blocks: Blocks, frozen: Frozen | None, *, keep: bool = False) -> Pack:
+    def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:
         """Prepare a packed pass.
 
         Args:
-            blocks: Of its tokens.
-            frozen: What they stand behind.
+            parts: Of its tokens.
             keep: Whether its keys and values are wanted.
         """
 
@@ -73,7 +72,7 @@ class PackingBackbone(Backbone):
         self._count(x, blocks)
         places, real = padded.places(blocks), blocks.real[:, 0]
         if self.packs:
-            pack = self.pack(blocks, None, keep=True)
+            pack = self.pack([Part(blocks)], keep=True)
             hidden = padded.rows(blocks, self.packed(x, pack))
             assert pack.layers is not None
             layers = tuple(pack.layers)
@@ -84,13 +83,26 @@ class PackingBackbone(Backbone):
             layers = kept(cache)
         return Frozen(layers, hidden.masked_fill(~real[..., None], 0), real, places)
 
-    def extend(
-        self, frozen: Frozen, x: Float[Tensor, "N D"], blocks: Blocks
-    ) -> Float[Tensor, "N D"]:
-        """Compute the states of live tokens, which see the frozen ones and some of their block."""
+    def extend(self, x: Float[Tensor, "N D"], parts: Sequence[Part]) -> Float[Tensor, "N D"]:
+        """Compute the states of live tokens, which see frozen ones and some of their block."""
+        self._count(x, *(part.blocks for part in parts))
+        if self.packs:
+            return self.packed(x, self.pack(parts))
+        pieces = x.split([len(part.blocks.positions) for part in parts])
+        return torch.cat([self._behind(*pair) for pair in zip(pieces, parts, strict=True)])
+
+    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
+        """Compute the states of whole inputs, one block each."""
         self._count(x, blocks)
         if self.packs:
-            return self.packed(x, self.pack(blocks, frozen))
+            return self.packed(x, self.pack([Part(blocks)]))
+        rows, places = padded.rows(blocks, x), padded.places(blocks)
+        return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
+
+    def _behind(self, x: Tensor, part: Part) -> Tensor:
+        """Compute the states of one part's live tokens by a padded pass."""
+        blocks, frozen = part.blocks, part.frozen
+        assert frozen is not None
         positions = padded.places(blocks)
         text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
         key_positions = torch.cat([frozen.positions, positions], dim=1)
@@ -98,14 +110,6 @@ class PackingBackbone(Backbone):
         rows = padded.rows(blocks, x)
         states = self.run(rows, positions, whole, key_positions, reading(frozen))
         return padded.tokens(blocks, states)
-
-    def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
-        """Compute the states of whole inputs, one block each."""
-        self._count(x, blocks)
-        if self.packs:
-            return self.packed(x, self.pack(blocks, None))
-        rows, places = padded.rows(blocks, x), padded.places(blocks)
-        return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
 
     def forward(
         self,
@@ -116,8 +120,8 @@ class PackingBackbone(Backbone):
         """Compute the whole forward pass of padded rows under an explicit attention pattern."""
         return self.run(x, positions, allowed, positions, None)
 
-    def _count(self, x: Tensor, blocks: Blocks) -> None:
+    def _count(self, x: Tensor, *blocks: Blocks) -> None:
         """Note a pass over ``x``."""
-        slots = len(x) if self.packs else blocks.place.numel()
+        slots = len(x) if self.packs else sum(one.place.numel() for one in blocks)
         backward = torch.is_grad_enabled() and x.requires_grad
         self.work.count(len(x), slots, self.projection_weights, backward=backward)

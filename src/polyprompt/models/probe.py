@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from polyprompt.errors import BackboneError
-from polyprompt.models.backbone import Backbone
+from polyprompt.models.backbone import Backbone, Part
 from polyprompt.models.blocks import lay_out
 from polyprompt.models.causal import CausalBackbone
 
@@ -34,7 +34,7 @@ def probe_encoder(backbone: Backbone, tolerance: float = ENCODER_TOLERANCE) -> N
             before = lay_out([[4]], np.arange(4), backbone.device, causal=False)
             frozen = backbone.encode(text[0], before)
             behind = lay_out([[2]], np.arange(4, 6), backbone.device, causal=False)
-            cached = backbone.extend(frozen, soft[0], behind)[None]
+            cached = backbone.extend(soft[0], [Part(behind, frozen)])[None]
     except _FAILURES as error:
         raise BackboneError(
             f"{backbone.facts.name} cannot be run with one-way attention "
@@ -84,7 +84,7 @@ def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Ten
     behind = np.concatenate([size + np.array([0, 1, 0, 1]) for size in lengths])
     blocks = lay_out([[2, 2]] * len(lengths), behind, device, causal=True)
     live = backbone.embed(runs.flatten().repeat(len(lengths)))
-    states = backbone.extend(frozen, live, blocks)
+    states = backbone.extend(live, [Part(blocks, frozen)])
     theirs = [backbone.reference_state(torch.cat([text, run])) for text in texts for run in runs]
     return states[1::2], torch.stack(theirs)
 
