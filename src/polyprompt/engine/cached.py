@@ -92,13 +92,18 @@ class CachedEngine(Engine):
         table = torch.cat(prompts.vectors)
         states: dict[int, States] = {}
         for runs in self._with_one_frozen_part(rows):
-            sizes = [(int((~rows[run][0].frozen).sum()), 0) for run in runs]
-            groups = [[runs[i] for i in g] for g in groups_of_similar_size(sizes, len(runs))]
+            groups = self._by_length(rows, runs)
             frozen = self._frozen(rows[runs[0]])
             parts = [(frozen, self._live(rows, group, prompts)) for group in groups]
             for group, read in zip(groups, self._read(parts, table), strict=True):
                 states |= zip(group, read.lots(len(inputs)), strict=True)
         return States.joined([states[run] for run in range(len(prompts))])
+
+    @staticmethod
+    def _by_length(rows: Sequence[Sequence[Arranged]], runs: Sequence[int]) -> list[list[int]]:
+        """Divide runs by their live tokens; rows are R × B."""
+        sizes = [(int((~rows[run][0].frozen).sum()), 0) for run in runs]
+        return [[runs[i] for i in group] for group in groups_of_similar_size(sizes, len(runs))]
 
     def _live(
         self, rows: Sequence[Sequence[Arranged]], runs: Sequence[int], prompts: Prompts
