@@ -31,14 +31,12 @@ def main() -> None:
     for length in LENGTHS:
         config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=length)
         peft = get_peft_model(model, config)
-        sides = {
-            f"PEFT, length {length}": PeftStep(peft, texts, keep=0),
-            f"PEFT, length {length}, logits_to_keep=1": PeftStep(peft, texts, keep=1),
-        }
-        costs = common.take_turns(sides, turns=3, warm_up=int(length == LENGTHS[0]))
-        for name, cost in zip(("whole", "last"), costs.values(), strict=True):
-            sums.setdefault(name, []).append(cost)
-    mine = common.take_turns({"ours, all 24 runs": ours}, turns=5)["ours, all 24 runs"]
+        first = int(length == LENGTHS[0])
+        whole = {f"PEFT, length {length}": PeftStep(peft, texts, keep=0)}
+        last = {f"PEFT, length {length}, logits_to_keep=1": PeftStep(peft, texts, keep=1)}
+        sums.setdefault("whole", []).extend(common.take_turns(whole, 3, first).values())
+        sums.setdefault("last", []).extend(common.take_turns(last, 1, first).values())
+    mine = common.take_turns({"ours, all 24 runs": ours}, turns=3)["ours, all 24 runs"]
     for kind in ("cpu", "wall"):
         own = getattr(encode[0], kind) + common.STEPS * getattr(mine, kind)
         whole, last = (
