@@ -4,6 +4,7 @@ Every file runs both sides in one process on the same frozen weights and sentenc
 takes turns, and prints medians; a whole run is composed from them. The last line is ``ratio X``.
 """
 
+import argparse
 import ctypes
 import gc
 import os
@@ -151,6 +152,16 @@ def take_turns(
     for name, cost in medians.items():
         print(f"{name:<48} {cost.cpu:8.3f} CPU s {cost.wall:8.3f} s")
     return medians
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what all comparisons can be asked."""
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument(
+        "--documented-only",
+        action="store_true",
+        help="leave out logits_to_keep=1, whose strided product takes minutes in bfloat16 on CPUs",
+    )
 
 
 def total(costs: Iterable[Cost]) -> Cost:

@@ -23,10 +23,9 @@ def main() -> None:
     backbone = common.wrapped(model)
     runs = common.members(backbone, texts, [common.PROMPT] * given.runs)
     engine = common.cached_engine(backbone)
-    peers = {
-        "the paper's procedure": PaperStep(model, texts, keep=0),
-        "the same, logits_to_keep=1": PaperStep(model, texts, keep=1),
-    }
+    peers = {"the paper's procedure": PaperStep(model, texts, keep=0)}
+    if not given.documented_only:
+        peers["the same, logits_to_keep=1"] = PaperStep(model, texts, keep=1)
     compare(engine, runs, OurStep(engine, runs), peers)
 
 
