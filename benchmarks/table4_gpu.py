@@ -30,7 +30,7 @@ from polyprompt.training.loop import train
 from polyprompt.training.member import prompts_of
 
 SEEDS, PER_LANGUAGE, TIMED = 4, 204, 5
-STUDY = Path(__file__).parents[1] / "configs" / "sib200_gemma.yaml"
+STUDY = Path(__file__).resolve().parents[1] / "configs" / "sib200_gemma.yaml"
 LANGUAGES = yaml.safe_load(STUDY.read_text(encoding="utf-8"))["targets"]
 XGLM = {"ffn_dim": 4096, "num_layers": 24, "attention_heads": 16, "vocab_size": 256008}
 GEOMETRIES = {
