@@ -283,3 +283,9 @@ def test_the_profile_counts_every_stage(toy_study):
     assert rate == pytest.approx(read / record["group_seconds"]["read"], rel=0.02)
     assert stages["read"][4] == "0.0%"
     assert stages["read"][5].endswith("%")
+
+
+def test_a_missing_cache_folder_is_said_before_anything_is_loaded(toy_study, tmp_path):
+    engine = {"cache_folder": str(tmp_path / "nowhere"), "cache_disk_bytes": 1000}
+    with pytest.raises(ConfigError, match=r"engine.cache_folder: there is no folder .*nowhere"):
+        run(toy_study, engine=engine)

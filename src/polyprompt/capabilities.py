@@ -225,13 +225,10 @@ class EngineSettings(Settings):
     """How forward passes are computed; changes speed and memory, the result by rounding alone.
 
     What a frozen backbone computed of examples is kept on its device (``cache_budget_bytes``), then
-    in the computer's memory (``cache_host_bytes``, for other devices than the CPU), then in a
-    temporary folder under ``cache_folder`` (``cache_disk_bytes``). ``tokens_per_batch`` bounds a
-    pass without gradient; ``rows_per_pass`` one with, whose gradients add up to the step's. Both
-    are halved where memory runs out. ``checkpointing`` keeps of a pass with gradient only what
-    enters each layer and computes the rest again: less memory, a third more time. ``compile`` tries
-    torch.compile on the layers and keeps it where a pass gets faster. ``threads`` None tries one
-    and all cores and takes the faster.
+    in memory (``cache_host_bytes``, for other devices than the CPU), then on disk under
+    ``cache_folder`` (``cache_disk_bytes``). ``tokens_per_batch`` bounds a pass without gradient,
+    ``rows_per_pass`` one with; both are halved where memory runs out. ``checkpointing`` keeps only
+    what enters each layer. ``compile`` and ``threads`` None are decided by trying: docs/engine.md.
     """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
