@@ -109,6 +109,7 @@ def members(
                 dev_labels=torch.zeros(0, dtype=torch.long),
                 settings=TrainingSettings(learning_rate=0.01 * (run + 1), batch_size=BATCH),
                 seed=run,
+                width=backbone.facts.width,
             )
         )
     return runs

@@ -136,7 +136,8 @@ def ours(model, texts: list[np.ndarray]) -> common.Cost:
     """Train with the direct engine for a few steps; the median of a step."""
     backbone = common.wrapped(model)
     words = range(100, 100 + common.LABELS)
-    parameters = backbone.unfreeze([*words, *np.concatenate(texts).tolist()])
+    trained = backbone.unfreeze([*words, *np.concatenate(texts).tolist()])
+    parameters = list(trained.parameters.values())
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=0.0, fused=True)
     engine, nothing = DirectEngine(backbone), Prompts((), ()).and_bare(backbone)
     rng, costs = np.random.default_rng(0), []

@@ -33,7 +33,7 @@ class PaperStep:
     """One optimiser step: a batch padded to 128, the prompt behind it."""
 
     def __init__(self, model, texts: list[np.ndarray], *, keep: int) -> None:
-        self._model, self._texts, self._keep = model, texts, keep
+        self.model, self._texts, self._keep = model, texts, keep
         self._prompt = torch.nn.Parameter(torch.rand(common.PROMPT, model.config.hidden_size) - 0.5)
         self._optimiser = torch.optim.AdamW([self._prompt], lr=0.01)
         self._rng = np.random.default_rng(0)
@@ -42,10 +42,10 @@ class PaperStep:
         """Take it."""
         rows = [self._texts[i][:WIDTH] for i in self._rng.choice(len(self._texts), common.BATCH)]
         ids, mask = padded(rows, WIDTH)
-        words = self._model.get_input_embeddings()(ids)
+        words = self.model.get_input_embeddings()(ids)
         prompt = self._prompt.to(words.dtype).expand(len(rows), -1, -1)
         seen = torch.cat([mask, torch.ones(len(rows), common.PROMPT, dtype=torch.long)], 1)
-        out = self._model(
+        out = self.model(
             inputs_embeds=torch.cat([words, prompt], 1),
             attention_mask=seen,
             logits_to_keep=self._keep,

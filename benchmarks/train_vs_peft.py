@@ -95,7 +95,7 @@ class PeftStep:
     """One optimiser step of PEFT: a batch padded to its longest sentence, every position scored."""
 
     def __init__(self, model: nn.Module, texts: list[np.ndarray], *, keep: int) -> None:
-        self._model, self._texts, self._keep = model, texts, keep
+        self.model, self._texts, self._keep = model, texts, keep
         trained = [p for p in model.parameters() if p.requires_grad]
         self._optimiser = torch.optim.AdamW(trained, lr=0.01)
         self._rng = np.random.default_rng(0)
@@ -103,13 +103,13 @@ class PeftStep:
     def __call__(self) -> None:
         """Take it."""
         rows = [self._texts[i] for i in self._rng.choice(len(self._texts), common.BATCH)]
-        ids, mask = (x.to(self._model.device) for x in padded(rows))
+        ids, mask = (x.to(self.model.device) for x in padded(rows))
         if self._keep:
-            out = self._model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
+            out = self.model(input_ids=ids, attention_mask=mask, logits_to_keep=1)
             loss = torch.nn.functional.cross_entropy(out.logits[:, -1].float(), ids[:, -1])
         else:
             labels = ids.masked_fill(mask == 0, -100)
-            loss = self._model(input_ids=ids, attention_mask=mask, labels=labels).loss
+            loss = self.model(input_ids=ids, attention_mask=mask, labels=labels).loss
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self._optimiser.step()

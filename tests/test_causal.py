@@ -53,7 +53,7 @@ def close(ours, theirs):
 
 def by_transformers(backbone, encoded, vectors, lengths):
     """Logits of the next word by transformers' own pass over one sentence, nothing padded."""
-    model = backbone._model
+    model = backbone.model
     table = model.get_input_embeddings()
     scale = table(torch.tensor([5])).norm() / table.weight[5].norm()
     pieces, at = [table(torch.from_numpy(encoded.hard[0]))], 0
@@ -244,7 +244,7 @@ def test_an_input_without_a_token_gives_numbers(engine_class):
 @pytest.mark.parametrize("kind", DECODERS)
 def test_float16_reads_a_prompt_without_a_text(kind):
     backbone = tiny_backbone(kind)
-    backbone._model.to(torch.float16)
+    backbone.model.to(torch.float16)
     parsed = parse_layout("{text}{task:2}", ["text"], {"task": None})
     encoder = Encoder(backbone.tokenizer, parsed, "", 64, begins=False, ends=False)
     inputs = encoder.encode([Example("", "", {"text": t}) for t in ("", "abc")])
@@ -337,7 +337,7 @@ def test_peft_prompt_tuning_with_the_same_vectors_gives_the_same_logits(kind):
         task_type="CAUSAL_LM", num_virtual_tokens=4, num_layers=3, num_attention_heads=heads,
         token_dim=backbone.facts.width, num_transformer_submodules=1,
     )  # fmt: skip
-    model = get_peft_model(backbone._model, config)
+    model = get_peft_model(backbone.model, config)
     weight = model.prompt_encoder["default"].embedding.weight
     weight.data.copy_(vectors * backbone._scale)
     model.requires_grad_(requires_grad=False)

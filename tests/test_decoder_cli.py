@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from polyprompt.experiments.assemble import build_encoder, build_parts
+from polyprompt.experiments.assemble import build_encoder
 from polyprompt.experiments.config import load_study
+from polyprompt.experiments.parts import build_prompts
 from polyprompt.experiments.plan import plan_study
 from polyprompt.models.load import load_backbone
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
@@ -59,7 +60,7 @@ def test_paper_a_to_the_letter(path, folders, sib200):
     assert len(long.hard[0]) + length + 1 == 128
     assert long.hard[1].size == 0
     assert long.hard[0][0] == backbone.tokenizer.get_vocab()["a"]
-    prompt = build_parts(plan, group.card, backbone)["task"].weight.detach()
+    prompt = build_prompts(plan, group.card, backbone)["task"].weight.detach()
     assert prompt.shape == (length, 32)
     assert 0.4 < float(prompt.abs().max()) <= 0.5
 

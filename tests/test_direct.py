@@ -98,9 +98,9 @@ def test_training_all_parameters_equals_plain_transformers(kind):
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     words = [31, 32, 33]
     ids = [*words, *np.concatenate([x.hard[0] for x in inputs]).tolist()]
-    parameters = backbone.unfreeze(ids)
+    parameters = list(backbone.unfreeze(ids).parameters.values())
     optimiser = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.0, eps=1e-3)
-    model = twin._model.requires_grad_(requires_grad=True)
+    model = twin.model.requires_grad_(requires_grad=True)
     theirs = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0, eps=1e-3)
     engine, nothing = DirectEngine(backbone), Prompts((), ()).and_bare(backbone)
     for _ in range(3):
@@ -116,11 +116,11 @@ def test_training_all_parameters_equals_plain_transformers(kind):
         theirs.step()
         assert loss.item() == pytest.approx(plain.item(), rel=1e-4)
     backbone.freeze()
-    assert not any(p.requires_grad for p in backbone._model.parameters())
+    assert not any(p.requires_grad for p in backbone.model.parameters())
     moved = 0.0
-    untrained = tiny_backbone(kind)._model.state_dict()
+    untrained = tiny_backbone(kind).model.state_dict()
     for (name, ours), other in zip(
-        backbone._model.named_parameters(), model.parameters(), strict=True
+        backbone.model.named_parameters(), model.parameters(), strict=True
     ):
         torch.testing.assert_close(ours, other, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: n + m)
         moved = max(moved, float((ours - untrained[name]).detach().abs().max()))

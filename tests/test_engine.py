@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprompt.capabilities import Attention, Reach
+from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.cached import CachedEngine, groups_of_similar_size
 from polyprompt.engine.direct import DirectEngine
@@ -20,6 +20,7 @@ from polyprompt.engine.store import Budget, FrozenStore
 from polyprompt.errors import BackboneError, ConfigError
 from polyprompt.models.probe import probe_encoder as probe
 from polyprompt.models.tiny import tiny_backbone
+from polyprompt.part_settings import Reach
 from polyprompt.records import Example
 from polyprompt.tasks.layout import parse_layout
 
@@ -102,7 +103,7 @@ def test_runs_of_different_lengths_are_read_together():
 @pytest.mark.parametrize("kind", KINDS)
 def test_direct_equals_transformers_one_sentence_at_a_time(kind):
     backbone, inputs, prompts = setting(kind, "after", 1)
-    model = backbone._model
+    model = backbone.model
     states = DirectEngine(backbone).each(inputs, [0] * len(inputs), prompts)
     offset = 2 if kind == "xlm-roberta" else 0
     for i, encoded in enumerate(inputs):
@@ -125,7 +126,7 @@ def test_direct_equals_transformers_one_sentence_at_a_time(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_full_attention_and_bare_reading_equal_transformers_own_forward(kind):
     backbone, inputs, prompts = setting(kind, "before", 1, Attention.FULL)
-    engine, model = DirectEngine(backbone), backbone._model
+    engine, model = DirectEngine(backbone), backbone.model
     states = engine.each(inputs, [0] * len(inputs), prompts)
     bare = engine.bare(inputs)
     table = model.get_input_embeddings()
@@ -144,7 +145,7 @@ def test_a_bare_reading_is_transformers_mean(engine_class):
     backbone, inputs, _ = setting("bert", "after", 1)
     bare = engine_class(backbone).bare(inputs).mean
     for i, encoded in enumerate(inputs):
-        plain = backbone._model(input_ids=torch.from_numpy(encoded.hard[0])[None])
+        plain = backbone.model(input_ids=torch.from_numpy(encoded.hard[0])[None])
         torch.testing.assert_close(
             bare[i], plain.last_hidden_state[0].mean(0), atol=TOLERANCE, rtol=0
         )
@@ -250,7 +251,7 @@ def test_a_backbone_that_is_let_go_of_leaves_memory_at_once(kind):
     gc.disable()
     try:
         backbone = tiny_backbone(kind)
-        held = [ref(p) for p in backbone._model.parameters()]
+        held = [ref(p) for p in backbone.model.parameters()]
         del backbone
         assert not [one for one in held if one() is not None]
     finally:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprompt.capabilities import Attention, Reach
+from polyprompt.capabilities import Attention
 from polyprompt.errors import LayoutError
+from polyprompt.part_settings import Reach
 from polyprompt.tasks.layout import Field, Slot, Words, parse_layout
 
 FIELDS = ["text", "premise", "hypothesis"]

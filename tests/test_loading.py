@@ -38,7 +38,7 @@ def test_a_folder_tells_its_family_and_loads(kind, tmp_path):
     backbone = load_backbone(settings)
     assert backbone.facts.attention == "causal"
     assert backbone.facts.parameters == sum(p.numel() for p in tiny_model(kind).parameters())
-    assert not any(p.requires_grad for p in backbone._model.parameters())
+    assert not any(p.requires_grad for p in backbone.model.parameters())
     half = load_backbone(settings.model_copy(update={"dtype": "bfloat16"}))
     assert half.dtype is torch.bfloat16
 
@@ -275,7 +275,7 @@ def test_a_real_decoder_loads_from_its_cache(name, model_type, begins, parameter
     monkeypatch.setattr(pypi, "_fetch", lambda _: pytest.fail("fetched again"))
     backbone = load_backbone(BackboneSettings(name=f"pypi:{name}", dtype="bfloat16"))
     model = WHEEL_MODELS[name]
-    assert backbone._model.config.model_type == model_type == model.model_type
+    assert backbone.model.config.model_type == model_type == model.model_type
     assert backbone.facts.max_positions == model.max_positions
     assert backbone.facts.parameters == parameters
     assert bool(model.terms) == any("Terms of Use" in note for note in backbone.facts.notes)

@@ -80,14 +80,14 @@ def test_auto_reads_in_bfloat16_where_products_are_faster(monkeypatch):
 def test_weights_on_disk_give_the_same_states_and_gradients(kind, tmp_path):
     """accelerate fetches what a device map puts on disk, a layer at a time."""
     plain = tiny_backbone(kind)
-    plain._model.save_pretrained(tmp_path)
+    plain.model.save_pretrained(tmp_path)
     plain.tokenizer.save_pretrained(tmp_path)
     settings = BackboneSettings(name=str(tmp_path), family="causal")
     whole = load_backbone(settings)
-    names = [n for n, _ in whole._model.named_modules() if n.count(".") == 2 and n[-1].isdigit()]
-    places = _places(whole._model, names)
+    names = [n for n, _ in whole.model.named_modules() if n.count(".") == 2 and n[-1].isdigit()]
+    places = _places(whole.model, names)
     spread = load_backbone(settings.model_copy(update={"device_map": places}))
-    assert any(p.device.type == "meta" for p in spread._model.parameters())
+    assert any(p.device.type == "meta" for p in spread.model.parameters())
     _, inputs, prompts = setting(kind, "after", 2)
     found = []
     for backbone in (whole, spread):
@@ -126,7 +126,7 @@ def test_quantised_projections_are_cached_and_trained_through(bits, tolerance, t
     tokenizer.save_pretrained(tmp_path)
     settings = BackboneSettings(name=str(tmp_path), family="causal", quantization=bits)
     backbone = load_backbone(settings)
-    stored = backbone._model.model.layers[0].mlp.up_proj.weight
+    stored = backbone.model.model.layers[0].mlp.up_proj.weight
     assert stored.dtype in {torch.uint8, torch.int8}
     assert backbone.projection_weights == 3 * (128 * (128 + 128 + 64 + 64) + 3 * 128 * 256)
     _, inputs, _ = setting("llama", "after", 1)
@@ -143,7 +143,7 @@ def test_quantised_projections_are_cached_and_trained_through(bits, tolerance, t
 
 def test_quantization_without_its_package_names_the_extra(monkeypatch, tmp_path):
     plain = tiny_backbone("llama")
-    plain._model.save_pretrained(tmp_path)
+    plain.model.save_pretrained(tmp_path)
     plain.tokenizer.save_pretrained(tmp_path)
     monkeypatch.setattr("polyprompt.models.load.find_spec", lambda name: None)
     settings = BackboneSettings(name=str(tmp_path), family="causal", quantization="4bit")

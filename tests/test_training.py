@@ -54,7 +54,7 @@ def member(
         {"task": SoftPrompt(weight, trained=trained)},
         SimilarityHead(described, 0.2),
         inputs, labels, inputs[:3], labels[:3],
-        TrainingSettings(**options), seed,
+        TrainingSettings(**options), seed, backbone.facts.width,
     )  # fmt: skip
 
 
@@ -67,13 +67,13 @@ def run(engine, members):
 def test_all_of_the_trained_moves_and_nothing_else(kind, attention):
     backbone = tiny_backbone(kind, attention)
     engine = CachedEngine(backbone) if attention is Attention.ONE_WAY else DirectEngine(backbone)
-    before = copy.deepcopy(backbone._model.state_dict())
+    before = copy.deepcopy(backbone.model.state_dict())
     moving = member(backbone, seed=1, max_steps=3, select="last")
     still = member(backbone, seed=2, max_steps=3, select="last", trained=False)
     both = Member(
         {"task": moving.parts["task"], "other": still.parts["task"]},
         moving.head, moving.train, moving.train_labels, [], moving.dev_labels[:0],
-        moving.settings, 1,
+        moving.settings, 1, backbone.facts.width,
     )  # fmt: skip
     parsed = parse_layout("{text}{task}{other}", ["text"], {"task": 3, "other": 3})
     encoder = Encoder(backbone.tokenizer, parsed, "", 64)
@@ -82,11 +82,11 @@ def test_all_of_the_trained_moves_and_nothing_else(kind, attention):
     run(engine, [both])
     assert bool((both.parts["task"].weight != start["task"]).any(dim=1).all())
     assert torch.equal(both.parts["other"].weight, start["other"])
-    for name, value in backbone._model.state_dict().items():
+    for name, value in backbone.model.state_dict().items():
         assert torch.equal(value, before[name]), name
         assert (
-            not dict(backbone._model.named_parameters())[name].requires_grad
-            if name in dict(backbone._model.named_parameters())
+            not dict(backbone.model.named_parameters())[name].requires_grad
+            if name in dict(backbone.model.named_parameters())
             else True
         )
 
@@ -136,7 +136,7 @@ def test_twenty_steps_equal_a_naive_loop_over_transformers(engine_class):
     naive = member(backbone, seed=3, epochs=7, max_steps=20, select="last", weight_decay=0.01)
     run(engine_class(backbone), [ours])
 
-    model = backbone._model
+    model = backbone.model
     prompt = naive.parts["task"].weight.detach().clone().requires_grad_()
     optimiser = torch.optim.AdamW([prompt], lr=0.05, weight_decay=0.01)
     schedule = get_linear_schedule_with_warmup(optimiser, 2, 20)

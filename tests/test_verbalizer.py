@@ -38,7 +38,7 @@ def inputs_and_prompt(backbone):
 
 def embedded(backbone, encoded, prompts, words):
     """The whole input as transformers embeds it, with a word's pieces behind."""
-    table = backbone._model.get_input_embeddings()
+    table = backbone.model.get_input_embeddings()
     parts = [
         table(torch.from_numpy(encoded.hard[0])),
         prompts.vectors[0] * backbone._scale,
@@ -50,7 +50,7 @@ def embedded(backbone, encoded, prompts, words):
 def word_log_probability(backbone, encoded, prompts, pieces):
     """Sum of a word's log-probabilities by transformers over the whole sequence."""
     x = embedded(backbone, encoded, prompts, pieces)
-    log_p = backbone._model(inputs_embeds=x, use_cache=False).logits[0].log_softmax(-1)
+    log_p = backbone.model(inputs_embeds=x, use_cache=False).logits[0].log_softmax(-1)
     start = x.shape[1] - len(pieces)
     return sum(log_p[start - 1 + i, piece] for i, piece in enumerate(pieces))
 
@@ -65,7 +65,7 @@ def test_words_of_one_piece_are_scored_by_their_logits(kind, engine_class):
     scores = head.scores(engine_class(backbone).every(inputs, prompts))
     ids = [word[0] for word in head.words.pieces]
     for row, one in zip(scores, inputs, strict=True):
-        logits = backbone._model(inputs_embeds=embedded(backbone, one, prompts, [])).logits[0, -1]
+        logits = backbone.model(inputs_embeds=embedded(backbone, one, prompts, [])).logits[0, -1]
         torch.testing.assert_close(row, logits[ids], atol=2e-4, rtol=1e-4)
 
 
@@ -82,7 +82,7 @@ def test_the_loss_over_the_vocabulary_is_transformers_own(kind):
         x = embedded(backbone, one, prompts, [word])
         marks = torch.full((1, x.shape[1]), -100)
         marks[0, -1] = word
-        theirs.append(backbone._model(inputs_embeds=x, labels=marks, use_cache=False).loss)
+        theirs.append(backbone.model(inputs_embeds=x, labels=marks, use_cache=False).loss)
     mean = torch.stack(theirs).mean()
     torch.testing.assert_close(ours, mean, atol=1e-4, rtol=1e-4)
     a, b = (torch.autograd.grad(value, prompts.vectors[0])[0] for value in (ours, mean))
@@ -225,7 +225,7 @@ def test_tensors_give_the_words_back():
 def test_bfloat16_scores_of_label_words_are_told_apart():
     """Two rows of the head that differ by less than bfloat16 can hold in a logit of 30."""
     backbone = tiny_backbone("llama")
-    backbone._model.to(torch.bfloat16)
+    backbone.model.to(torch.bfloat16)
     weight = backbone._head.weight
     weight.data[5] = 1.0
     weight.data[6] = 1.0

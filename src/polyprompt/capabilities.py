@@ -1,12 +1,20 @@
-"""What things can do and how they are set, known without loading torch.
+"""What backbones can do and how runs are set, known without loading torch.
 
-A part's reach alone decides which engine is exact; the settings are the schema of ``study.yaml``.
+The settings are the schema of ``study.yaml``.
 """
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from polyprompt.part_settings import (
+    FullSettings,
+    LoraSettings,
+    PartSettings,
+    Settings,
+    SoftPromptSettings,
+)
 
 
 class Attention(StrEnum):
@@ -19,14 +27,6 @@ class Attention(StrEnum):
     CAUSAL = "causal"
     ONE_WAY = "one_way"
     FULL = "full"
-
-
-class Reach(StrEnum):
-    """What a trained part can change: states after the input, of the whole sequence, or weights."""
-
-    AFTER_INPUT = "after_input"
-    WHOLE_SEQUENCE = "whole_sequence"
-    WEIGHTS = "weights"
 
 
 class FamilyTraits(BaseModel):
@@ -68,41 +68,6 @@ FAMILIES = {
     ),
 }
 """Families of backbones by name."""
-
-
-class Settings(BaseModel):
-    """Frozen settings that refuse keys they do not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class InitialSettings(Settings):
-    """How a soft prompt begins.
-
-    ``uniform`` in ±``bound`` (paper A: 0.5), ``normal`` with standard deviation ``bound``,
-    ``vocabulary`` (random rows of the embedding table), ``text`` (the pieces of ``text``, repeated
-    to the length), ``descriptions`` (pieces of the label descriptions in turn), or ``file``
-    (a part saved by an earlier run).
-    """
-
-    kind: Literal["vocabulary", "uniform", "normal", "text", "descriptions", "file"] = "vocabulary"
-    bound: float = Field(default=0.5, gt=0)
-    text: str | None = None
-    path: str | None = None
-
-
-def _kind_only(value: Any) -> Any:
-    """Let ``initial: vocabulary`` stand for ``initial: {kind: vocabulary}``."""
-    return {"kind": value} if isinstance(value, str) else value
-
-
-class SoftPromptSettings(Settings):
-    """A soft prompt: ``length`` trained vectors in one slot of the layout."""
-
-    kind: Literal["soft_prompt"] = "soft_prompt"
-    length: int | None = Field(default=None, ge=1, le=4096)
-    initial: Annotated[InitialSettings, BeforeValidator(_kind_only)] = InitialSettings()
-    trained: bool = True
 
 
 class PrototypeSettings(Settings):
@@ -280,11 +245,21 @@ class RunSettings(Settings):
     draw_seed: int | None = None
     train_seed: int | None = None
     layout: str | None = None
-    parts: dict[str, SoftPromptSettings] = {"task": SoftPromptSettings()}
+    parts: dict[str, PartSettings] = {"task": SoftPromptSettings()}
     head: Annotated[HeadSettings | None, BeforeValidator(_head_short)] = None
     training: TrainingSettings = TrainingSettings()
     baselines: bool = True
     in_context_tokens: int = Field(default=1024, ge=0)
+
+    @property
+    def soft_prompts(self) -> dict[str, SoftPromptSettings]:
+        """The parts that stand in slots of the layout."""
+        return {n: p for n, p in self.parts.items() if isinstance(p, SoftPromptSettings)}
+
+    @property
+    def weight_parts(self) -> dict[str, FullSettings | LoraSettings]:
+        """The parts that reach the backbone's weights."""
+        return {n: p for n, p in self.parts.items() if not isinstance(p, SoftPromptSettings)}
 
 
 class StudySettings(RunSettings):

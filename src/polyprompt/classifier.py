@@ -16,13 +16,15 @@ from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.engine.engine import Engine, Prompts, choose
 from polyprompt.errors import ConfigError, DataError, StoreError, nearest
 from polyprompt.experiments.assemble import build_encoder, build_engine, longest_branch, saved_head
-from polyprompt.experiments.compatibility import attention_of, head_of
+from polyprompt.experiments.compatibility import attention_of, check_fit, head_of
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.fitting import fit_examples, own_card
+from polyprompt.experiments.parts import apply_weight_part
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, load_pair, reading_settings
+from polyprompt.part_settings import FullSettings, Reach
 from polyprompt.prediction.predict import answer
 from polyprompt.records import Example
 from polyprompt.tasks.layout import Layout, parse_layout
@@ -69,7 +71,9 @@ def fit_settings(**changes: Any) -> RunSettings:
         "draw_seed": seed,
         "training": training,
     }
-    return build_study(value | changes, "Settings").runs[0]
+    (run,) = build_study(value | changes, "Settings").runs
+    check_fit(run)
+    return run
 
 
 class Classifier:
@@ -244,14 +248,14 @@ def own_examples(
 
 
 def _check_list(values: object, name: str) -> None:
-    """Refuse a single string where several are expected; its letters would be taken."""
+    """Refuse a string where several are expected; its letters would be taken."""
     if isinstance(values, str):
         raise DataError(f"{name} is one string; expected a list of strings.")
 
 
 def _layout(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
     """Parse a run's layout."""
-    lengths = {name: part.length for name, part in settings.parts.items()}
+    lengths = {name: part.length for name, part in settings.soft_prompts.items()}
     return parse_layout(settings.layout or record["layout"], record["fields"], lengths)
 
 
@@ -261,6 +265,7 @@ def _engine(
     """Build the engine that suits a layout."""
     attention = attention_of(settings)
     reaches = [layout.reach(slot.name, attention) for slot in layout.slots]
+    reaches += [Reach.WEIGHTS] * len(settings.weight_parts)
     options = EngineSettings(cache_budget_bytes=0)
     return build_engine(choose("auto", attention, reaches).kind, backbone, options, branches)
 
@@ -273,14 +278,24 @@ def _load_parts(
     Raises:
         StoreError: A file is missing or broken.
     """
+    for name, part in settings.weight_parts.items():
+        if isinstance(part, FullSettings) and not part.save:
+            raise StoreError(
+                f"{run.path} did not keep its weights (parts.{name}.save: false), so it cannot "
+                "answer. Run it again with save: true."
+            )
     try:
         prompts = [load_file(run.path / "parts" / f"{s.name}.safetensors") for s in layout.slots]
         head = load_file(run.path / "parts" / "head.safetensors")
+        for name, part in settings.weight_parts.items():
+            tensors = load_file(run.path / "parts" / f"{name}.safetensors")
+            apply_weight_part(part, tensors, backbone)
     except (OSError, SafetensorError) as error:
         raise StoreError(
             f"The parts of {run.path} cannot be read: {error}. The folder is damaged; run or fit "
             "again."
         ) from error
-    vectors = torch.cat([part["weight"] for part in prompts]).to(backbone.device)
-    prompts_of_run = Prompts((vectors,), (tuple(slot.length for slot in layout.slots),))
-    return saved_head(head_of(settings), head, backbone), prompts_of_run
+    nothing = torch.zeros(0, backbone.facts.width)
+    vectors = torch.cat([nothing, *(part["weight"] for part in prompts)]).to(backbone.device)
+    lengths = tuple(slot.length for slot in layout.slots)
+    return saved_head(head_of(settings), head, backbone), Prompts((vectors,), (lengths,))

@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyprompt.capabilities import Attention, Reach
+from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.errors import ConfigError
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone
+from polyprompt.part_settings import Reach
 
 
 @dataclass(frozen=True)

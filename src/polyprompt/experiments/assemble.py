@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,18 +26,18 @@ from polyprompt.engine.memory import remembered
 from polyprompt.engine.store import Budget
 from polyprompt.engine.threads import best_threads
 from polyprompt.experiments.compatibility import check_positions, head_of
+from polyprompt.experiments.parts import build_prompts, build_weight_parts
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.heads.head import Head
 from polyprompt.heads.similarity import SimilarityHead, class_means
 from polyprompt.heads.verbalizer import VerbalizerHead, Words, label_pieces
 from polyprompt.models.backbone import Backbone
+from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.records import Example
-from polyprompt.seeds import generator
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Field, Layout, parse_layout
 from polyprompt.training.member import Member, label_tensor
-from polyprompt.tuning.initialisers import INITIALISERS, InitialRequest
-from polyprompt.tuning.soft_prompt import SoftPrompt
+from polyprompt.tuning.part import TrainablePart, WeightPart
 
 CONTENT_FREE: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -122,13 +123,30 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
     return Group(engine, encoder, described, words, instruction, tuple(members))
 
 
-def read_on(plan: GroupPlan, group: Group, backbone: Backbone) -> Group:
-    """Give a trained group on the copy of its backbone that reads texts."""
-    if backbone is group.engine.backbone:
+def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
+    """Give a trained group on the copy of its backbone that reads texts.
+
+    Args:
+        plan: The group's.
+        group: Trained.
+        reader: The copy; None where weights were trained: it is loaded now, if it has another
+            precision, and gets them.
+    """
+    trained = [p for m in group.members for p in m.parts.values() if isinstance(p, WeightPart)]
+    for part in trained:
+        part.finish()
+    backbone = group.engine.backbone
+    if reader is None:
+        settings = plan.runs[0].settings.backbone
+        reading = reading_settings(settings)
+        reader = backbone if reading.dtype == settings.dtype else load_backbone(reading)
+        for part in trained if reader is not backbone else []:
+            part.copy_to(reader)
+    if reader is backbone:
         return group
     branches = () if group.words is None else group.words.branches
-    members = tuple(replace(m, head=m.head.on(backbone)) for m in group.members)
-    engine = build_engine(plan.choice.kind, backbone, plan.engine, branches)
+    members = tuple(replace(m, head=m.head.on(reader)) for m in group.members)
+    engine = build_engine(plan.choice.kind, reader, plan.engine, branches)
     return replace(group, engine=engine, members=members)
 
 
@@ -194,16 +212,22 @@ def build_member(
     """Build one run's parts and encode its examples."""
     settings = run.settings
     assert settings.train_seed is not None
+    train = encoder.encode(run.draw.train)
+    neutral = neutral_inputs(head_of(settings), encoder, card)
+    parts: dict[str, TrainablePart] = {**build_prompts(run, card, backbone)}
+    ids = np.concatenate([run for encoded in [*train, *neutral] for run in encoded.hard])
+    parts |= build_weight_parts(run, backbone, head, ids.tolist())
     return Member(
-        parts=build_parts(run, card, backbone),
+        parts=parts,
         head=head,
-        train=encoder.encode(run.draw.train),
+        train=train,
         train_labels=label_tensor([example.label for example in run.draw.train], card.labels),
         dev=encoder.encode(run.draw.dev) if run.draw.dev else [],
         dev_labels=label_tensor([example.label for example in run.draw.dev], card.labels),
         settings=settings.training,
         seed=settings.train_seed,
-        neutral=neutral_inputs(head_of(settings), encoder, card),
+        width=backbone.facts.width,
+        neutral=neutral,
     )
 
 
@@ -214,25 +238,6 @@ def neutral_inputs(head: HeadSettings, encoder: Encoder, card: TaskCard) -> list
     names = tuple(card.columns.fields)
     fields = [dict.fromkeys(names, text) for text in CONTENT_FREE[head.calibration]]
     return encoder.encode([Example(str(i), "", own) for i, own in enumerate(fields)])
-
-
-def build_parts(run: RunPlan, card: TaskCard, backbone: Backbone) -> dict[str, SoftPrompt]:
-    """Build a run's soft prompts, in the layout's order, each from its own stream."""
-    parts = {}
-    for slot in run.layout.slots:
-        settings = run.settings.parts[slot.name]
-        initial = settings.initial
-        request = InitialRequest(
-            length=slot.length,
-            rng=generator(run.settings.train_seed or 0, "initial", slot.name),
-            bound=initial.bound,
-            text=initial.text,
-            descriptions=[card.description(label) for label in card.labels],
-            path=initial.path,
-        )
-        weight = INITIALISERS[initial.kind](backbone, request)
-        parts[slot.name] = SoftPrompt(weight.to(backbone.device), trained=settings.trained)
-    return parts
 
 
 def build_head(

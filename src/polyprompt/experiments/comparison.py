@@ -16,6 +16,10 @@ from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.records import Example
 from polyprompt.training.member import Member
 
+_OF_FROZEN = (
+    "baselines on the frozen backbone are left out, because this run trains its weights; a run "
+    "with frozen weights has them"
+)
 Scores = dict[str | None, NDArray[np.float32]]
 
 
@@ -40,7 +44,8 @@ class Baselines:
         self._plan, self._group, self._examples, self._bare = plan, group, examples, bare
         self._known: dict[tuple[object, ...], tuple[Scores, str]] = {}
         self._zero_shot: dict[str, NDArray[np.float32]] = {}
-        self._instructed = None if group.words is None else Instructed(plan, group, examples)
+        asks = group.words is not None and not plan.trains_weights
+        self._instructed = Instructed(plan, group, examples) if asks else None
         self._notes: dict[str, str] = {}
 
     def of(self, run: RunPlan) -> Generator[Event, None, Scores]:
@@ -49,9 +54,11 @@ class Baselines:
         head = _head_key(run)
         key = (drawn, run.settings.source, head, run.settings.draw_seed)
         if key not in self._known:
-            scores = self._of_text(run) | self._of_vectors(run)
-            of_decoder, note = yield from self._of_decoder(run)
-            self._known[key] = scores | of_decoder, note
+            scores, note = self._of_text(run), _OF_FROZEN
+            if not self._plan.trains_weights:
+                of_decoder, note = yield from self._of_decoder(run)
+                scores |= self._of_vectors(run) | of_decoder
+            self._known[key] = scores, note
         scores, self._notes[run.name] = self._known[key]
         return scores
 

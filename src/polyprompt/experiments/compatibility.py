@@ -6,12 +6,12 @@ from polyprompt.capabilities import (
     FAMILIES,
     Attention,
     HeadSettings,
-    InitialSettings,
     RunSettings,
     VerbalizerSettings,
 )
 from polyprompt.errors import ConfigError, LayoutError, listing, nearest
 from polyprompt.models.locate import locate
+from polyprompt.part_settings import InitialSettings
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Layout, parse_layout
 
@@ -37,12 +37,19 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
     _check_family(settings)
     _check_head(head_of(settings), card)
     _check_instruction(head_of(settings), card)
-    if not any(part.trained for part in settings.parts.values()):
+    _check_weights(settings)
+    soft = settings.soft_prompts
+    if not settings.weight_parts and not any(part.trained for part in soft.values()):
         raise ConfigError("Nothing is trained: no part has trained: true.")
-    if not layout.slots:
+    if not settings.weight_parts and not layout.slots:
         raise ConfigError("Nothing is trained: the layout has no slot, e.g. {task:10}.")
     for slot in layout.slots:
-        _check_initial(slot.name, slot.length, settings.parts[slot.name].initial, card)
+        _check_initial(slot.name, slot.length, soft[slot.name].initial, card)
+        if soft[slot.name].reparameteriser is not None and not soft[slot.name].trained:
+            raise ConfigError(
+                f"parts.{slot.name}: with trained: false there is nothing to reparameterise. Take "
+                "one of the two out."
+            )
     positions = locate(settings.backbone).max_positions
     if positions is not None:
         check_positions(settings, layout.prompt_length, positions, settings.backbone.name)
@@ -75,6 +82,39 @@ def check_positions(
         f"A prompt of {prompt_length} tokens and texts of up to {limit} need "
         f"{prompt_length + limit} positions; {backbone} has {positions}. {hint}."
     )
+
+
+def check_fit(settings: RunSettings) -> None:
+    """Check that somebody's own examples can be fitted with these parts.
+
+    Raises:
+        ConfigError: One of them trains the weights.
+    """
+    if settings.weight_parts:
+        raise ConfigError(
+            "A fit trains soft prompts alone, because its folds share one frozen model. Train "
+            "weights in a study (polyprompt run)."
+        )
+
+
+def _check_weights(settings: RunSettings) -> None:
+    """Check the parts that reach the weights against one another and against the backbone."""
+    names = list(settings.weight_parts)
+    if len(names) > 1:
+        raise ConfigError(f"parts: {listing(names)} all train the weights. Keep one of them.")
+    if not names:
+        return
+    where = f"parts.{names[0]} (kind {settings.parts[names[0]].kind})"
+    if settings.backbone.quantization is not None:
+        raise ConfigError(
+            f"{where}: weights of {settings.backbone.quantization} cannot be trained. Take "
+            "backbone.quantization out."
+        )
+    if settings.backbone.device_map is not None:
+        raise ConfigError(
+            f"{where}: weights that are spread over devices are not trained. Set backbone.device "
+            "instead of backbone.device_map."
+        )
 
 
 def _check_family(settings: RunSettings) -> None:

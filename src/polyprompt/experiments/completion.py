@@ -5,6 +5,8 @@ from polyprompt.models.locate import locate
 from polyprompt.models.precision import reading_dtype
 from polyprompt.tasks.card import TaskCard
 
+_WEIGHT_RATES = {"full": 1e-5, "lora": 2e-4}
+"""Peak rates of parts that reach the weights, where none is set; the smallest of a run counts."""
 _HEADS = {"similarity": SimilaritySettings, "verbalizer": VerbalizerSettings}
 
 
@@ -28,6 +30,12 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
     if isinstance(head, VerbalizerSettings):
         words = card.words_for(place.model_type) | (head.words or {})
         head = head.model_copy(update={"words": words})
-    rate = settings.training.learning_rate or family.learning_rate
+    rate = settings.training.learning_rate or _learning_rate(settings, family.learning_rate)
     training = settings.training.model_copy(update={"learning_rate": rate})
     return settings.model_copy(update={"backbone": backbone, "head": head, "training": training})
+
+
+def _learning_rate(settings: RunSettings, of_prompts: float) -> float:
+    """Give the rate of a run that sets none."""
+    rates = [_WEIGHT_RATES[part.kind] for part in settings.weight_parts.values()]
+    return min(rates, default=of_prompts)

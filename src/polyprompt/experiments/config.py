@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from polyprompt.capabilities import RunSettings, StudySettings
 from polyprompt.errors import ConfigError, all_faults, nearest
+from polyprompt.part_settings import PART_KINDS
 
 _SHORT_FORMS = {"backbone": "name", "initial": "kind", "head": "kind"}
 
@@ -188,7 +189,7 @@ def _validate(
 
 def _sentence(model: type[BaseModel], fault: Any) -> str:
     """Translate a fault that validation found."""
-    path = [str(part) for part in fault["loc"] if str(part) not in _UNION_MARKS]
+    path = _path(fault["loc"])
     where = ".".join(path)
     if fault["type"] != "extra_forbidden":
         given = f" (given: {fault['input']!r})" if fault["type"] != "missing" else ""
@@ -197,6 +198,14 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
     if path[-1] in known:
         return f"{where}: unknown key. It belongs to another kind of {path[-2]}."
     return f"{where}: unknown key.{nearest(path[-1], known)}"
+
+
+def _path(places: Sequence[Any]) -> list[str]:
+    """Give the path of a fault as it stands in the YAML, without pydantic's names of unions."""
+    written = [str(place) for place in places]
+    if written[0] == "parts" and len(written) > 2 and written[2] in PART_KINDS:
+        del written[2]
+    return [name for name in written if name not in _UNION_MARKS]
 
 
 _UNION_MARKS = {

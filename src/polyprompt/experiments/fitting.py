@@ -87,7 +87,7 @@ def fit_examples(
         yield Event("load", 1, 1, note)
     plan, fold_of = _plan(settings, card, examples)
     run_folder = RunFolder(folder)
-    clock = Clock((backbone, reader))
+    clock = Clock(backbone, reader)
     clock.enter("prepare")
     group = build_group(plan, backbone)
     note = {

@@ -17,6 +17,7 @@ from polyprompt.experiments.config import Study
 from polyprompt.fingerprint import file_sha256, fingerprint
 from polyprompt.models.hub import forget
 from polyprompt.models.locate import locate
+from polyprompt.part_settings import Reach
 from polyprompt.records import Draw
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout, parse_layout
@@ -64,6 +65,11 @@ class GroupPlan:
     runs: tuple[RunPlan, ...]
     choice: Choice
     engine: EngineSettings
+
+    @property
+    def trains_weights(self) -> bool:
+        """Whether its run changes the backbone, which serves no other run then."""
+        return bool(self.runs[0].settings.weight_parts)
 
 
 def plan_study(study: Study) -> list[GroupPlan]:
@@ -124,7 +130,7 @@ def _layout(settings: RunSettings, card: TaskCard) -> Layout:
     layout = parse_layout(
         settings.layout or card.layout,
         card.columns.fields,
-        {name: part.length for name, part in settings.parts.items()},
+        {name: part.length for name, part in settings.soft_prompts.items()},
     )
     check_parts(settings, layout, card)
     return layout
@@ -197,7 +203,10 @@ def _run_name(settings: RunSettings, data_identity: str) -> str:
         del value["backbone"][place]
     if value["backbone"]["quantization"] is None:
         del value["backbone"]["quantization"]
-    paths = [part.initial.path for part in settings.parts.values() if part.initial.path]
+    for part in value["parts"].values():
+        if part.get("reparameteriser", "") is None:
+            del part["reparameteriser"]
+    paths = [p.initial.path for p in settings.soft_prompts.values() if p.initial.path]
     sums = [file_sha256(Path(path)) for path in paths]
     place = locate(settings.backbone)
     return fingerprint([value, data_identity, place.identity, sums, RESULT_FORMAT])
@@ -235,6 +244,7 @@ def make_group(
     first = runs[0]
     attention = attention_of(first.settings)
     reaches = [first.layout.reach(slot.name, attention) for slot in first.layout.slots]
+    reaches += [Reach.WEIGHTS] * len(first.settings.weight_parts)
     return GroupPlan(card, data, tuple(runs), choose(engine.kind, attention, reaches), engine)
 
 
@@ -248,4 +258,6 @@ def _group_key(plan: RunPlan) -> str:
     if isinstance(head, VerbalizerSettings):
         value["words"] = [head.words, head.leading_space, head.several_pieces]
     value["layout"] = [repr(run) for run in plan.layout.hard_runs()]
+    if plan.settings.weight_parts:
+        value["alone"] = plan.name
     return fingerprint(value)

@@ -26,14 +26,15 @@ from polyprompt.training.member import prompts_of
 
 
 def run_group(
-    plan: GroupPlan, backbone: Backbone, reader: Backbone, folders: Sequence[RunFolder]
+    plan: GroupPlan, backbone: Backbone, reader: Backbone | None, folders: Sequence[RunFolder]
 ) -> Iterator[Event]:
     """Train, test and write down a group of runs.
 
     Args:
         plan: The runs.
         backbone: Loaded as they ask for, to train with.
-        reader: The copy that reads texts once training is over; may be the same.
+        reader: The copy that reads texts once training is over; may be the same. None where
+            weights are trained.
         folders: One per run.
 
     Yields:
@@ -45,13 +46,13 @@ def run_group(
 
 def _run_group(
     plan: GroupPlan,
-    pair: tuple[Backbone, Backbone],
+    pair: tuple[Backbone, Backbone | None],
     folders: Sequence[RunFolder],
     beside: Executor,
 ) -> Iterator[Event]:
     """Run a group; texts are tokenized while it trains, results written while others are made."""
     backbone, reader = pair
-    clock = Clock(pair)
+    clock = Clock(backbone, *filter(None, [reader]))
     clock.enter("prepare")
     group = build_group(plan, backbone)
     examples = plan.data.splits["test"]
@@ -62,6 +63,7 @@ def _run_group(
     steps = yield from train_group(group)
     clock.enter("read")
     group = read_on(plan, group, reader)
+    clock.watch(group.engine.backbone)
     heads = [fitted_head(group.engine, member) for member in group.members]
     for index, folder in enumerate(folders):
         folder.write_steps(steps[index])
@@ -116,7 +118,7 @@ def read_all(
     plan: GroupPlan, group: Group, heads: Sequence[Head], inputs: Sequence[Encoded]
 ) -> Generator[Event, None, Collected]:
     """Answer all inputs with every run; returns them collected."""
-    wanted = any(run.settings.baselines for run in plan.runs)
+    wanted = not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
     width = group.engine.backbone.facts.width if wanted else 0
     collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
     for batch in answer(group.engine, prompts_of(group.members), heads, inputs, bare=wanted):
@@ -127,6 +129,7 @@ def read_all(
 
 def write_parts(folder: RunFolder, group: Group, index: int, head: Mapping[str, Tensor]) -> None:
     """Save a run's trained parts and what its head needs to answer."""
-    for slot, part in group.members[index].parts.items():
-        folder.write_tensors(slot, part.state_dict())
+    for name, part in group.members[index].parts.items():
+        if part.is_kept:
+            folder.write_tensors(name, part.tensors())
     folder.write_tensors("head", head)

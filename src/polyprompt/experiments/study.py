@@ -1,6 +1,6 @@
 """A study from its plan to its folders: what is complete is skipped, the rest is computed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import yaml
 
@@ -31,23 +31,38 @@ def run_study(study: Study) -> Iterator[Event]:
     skipped = len(study.runs) - sum(len(group.runs) for group in left)
     if skipped:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
-    pair: tuple[Backbone, Backbone] | None = None
+    pair: tuple[Backbone, Backbone | None] | None = None
     loaded = None
     for group in left:
         wanted = group.runs[0].settings.backbone
         if pair is None or wanted != loaded:
-            from polyprompt.models.load import load_pair
-
-            yield Event("load", 0, 1, f"loading {wanted.name}")
             pair = None  # lets go of the models before, so that memory need not hold them too
-            pair = load_pair(wanted)
+            yield Event("load", 0, 1, f"loading {wanted.name}")
+            pair = _load(group)
+            if wanted != loaded:
+                for note in pair[0].facts.notes:
+                    yield Event("load", 1, 1, note)
             loaded = wanted
-            for note in pair[0].facts.notes:
-                yield Event("load", 1, 1, note)
         yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
         folders = [RunFolder(study.folder / run.name) for run in group.runs]
         yield from run_group(group, *pair, folders)
+        if group.trains_weights or _next_trains_weights(left, group):
+            pair = None
     yield Event("done", len(study.runs), len(study.runs))
+
+
+def _load(group: GroupPlan) -> tuple[Backbone, Backbone | None]:
+    """Load a group's backbone to train with and, where its weights stay frozen, to read with."""
+    from polyprompt.models.load import load_backbone, load_pair
+
+    wanted = group.runs[0].settings.backbone
+    return (load_backbone(wanted), None) if group.trains_weights else load_pair(wanted)
+
+
+def _next_trains_weights(groups: Sequence[GroupPlan], group: GroupPlan) -> bool:
+    """Say whether the group behind one trains weights, so that it needs no copy to read with."""
+    behind = groups[groups.index(group) + 1 :]
+    return bool(behind) and behind[0].trains_weights
 
 
 def study_folders(study: Study) -> list[RunFolder]:

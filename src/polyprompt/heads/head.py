@@ -57,6 +57,16 @@ class Head(ABC):
         """Continuations whose states it reads besides the input's own; none for most heads."""
         return ()
 
+    @property
+    def reads_vocabulary(self) -> bool:
+        """Whether its loss depends on words of the whole vocabulary."""
+        return False
+
+    @property
+    def word_ids(self) -> tuple[int, ...]:
+        """Words whose rows of the language model's head it reads."""
+        return ()
+
     @abstractmethod
     def scores(self, states: States) -> Float[Tensor, "N C"]:
         """Score the labels; a softmax over them gives probabilities."""

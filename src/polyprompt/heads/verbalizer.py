@@ -149,6 +149,16 @@ class VerbalizerHead(Head):
         """The words of several pieces, but for their last ones."""
         return self.words.branches
 
+    @property
+    def reads_vocabulary(self) -> bool:
+        """Whether all words are scored: for paper A's loss, and for words of several pieces."""
+        return self.settings.loss == "vocabulary" or not self.words.are_single
+
+    @property
+    def word_ids(self) -> tuple[int, ...]:
+        """The pieces of the label words."""
+        return tuple(piece for word in self.words.pieces for piece in word)
+
     def scores(self, states: States) -> Float[Tensor, "N C"]:
         """Score the labels, calibrated."""
         raw = self._raw(states)

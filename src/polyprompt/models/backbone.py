@@ -4,17 +4,18 @@ Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprompt.capabilities import Attention
 from polyprompt.models.blocks import Blocks
+from polyprompt.models.unfrozen import Unfrozen
 from polyprompt.models.work import Work
 
 KeysValues = tuple[tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]], ...]
@@ -82,6 +83,8 @@ class BackboneFacts:
 class Backbone(ABC):
     """A frozen pre-trained model and its tokenizer."""
 
+    model: PreTrainedModel
+    """As transformers has it, head included."""
     facts: BackboneFacts
     tokenizer: PreTrainedTokenizerBase
     device: torch.device
@@ -101,6 +104,20 @@ class Backbone(ABC):
     @abstractmethod
     def table(self) -> Float[Tensor, "V D"]:
         """The embedding table in whose space soft prompts live."""
+
+    @abstractmethod
+    def unfreeze(self, ids: Iterable[int] | None) -> Unfrozen:
+        """Make all parameters trainable, for passes over whole inputs.
+
+        Args:
+            ids: Words that occur in what is trained on, label words included: of the word tables
+                only their rows are trained, which is exact without weight decay and with a loss
+                over label words alone. None for whole tables.
+        """
+
+    @abstractmethod
+    def freeze(self) -> None:
+        """End training: write trained rows back and freeze all parameters."""
 
     @abstractmethod
     def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:

@@ -4,7 +4,7 @@ Soft prompts live in the space of the embedding table. A model that scales its l
 Gemma) scales them too; what it does behind the look-up (BLOOM's LayerNorm) it does itself.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from polyprompt.models.frozen_cache import attention_bias
 from polyprompt.models.packed import Pack
 from polyprompt.models.passes import PackingBackbone
 from polyprompt.models.placement import Placement, PositionArgument
-from polyprompt.models.unfrozen import TrainedRows
 from polyprompt.models.weights import device_of, is_exact, weight_of
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}
@@ -108,7 +107,7 @@ class CausalBackbone(PackingBackbone):
         Raises:
             BackboneError: It has no LM head, or a kind of layer that cannot be read.
         """
-        self._model = model.eval().requires_grad_(requires_grad=False)
+        self.model = model.eval().requires_grad_(requires_grad=False)
         self._body = _body(model)
         self._embeddings = model.get_input_embeddings()
         config = model.config.get_text_config(decoder=True)
@@ -118,8 +117,6 @@ class CausalBackbone(PackingBackbone):
         self.is_exact = is_exact(model)
         self._head, self._head_weight = head, weight_of(head)
         self._table = weight_of(self._embeddings)
-        self._rows: TrainedRows | None = None
-        self._head_rows: TrainedRows | None = None
         self._softcap = getattr(config, "final_logit_softcapping", None)
         self._logit_scale = _logit_scale(config)
         self._windows = windows_of(config, facts.name)
@@ -142,15 +139,14 @@ class CausalBackbone(PackingBackbone):
 
     def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look token ids up in the table."""
-        if self._rows is not None:
-            return self._rows(ids)
-        return self._table[ids.to(self._table.device)].to(self.device)
+        ids = ids.to(self._table.device)
+        return self.look_up(self._table, ids).to(self.device)
 
     @torch.no_grad()
     def reference(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " V"]:
         """Score the next word by transformers' own forward pass over one unpadded input."""
         with self.switch.own():
-            out = self._model(input_ids=ids[None], use_cache=False, logits_to_keep=1)
+            out = self.model(input_ids=ids[None], use_cache=False, logits_to_keep=1)
         return out.logits[0, -1].to(self.device)
 
     @torch.no_grad()
@@ -159,36 +155,6 @@ class CausalBackbone(PackingBackbone):
         with self.switch.own():
             out = self._body(input_ids=ids[None], use_cache=False)
         return out.last_hidden_state[0, -1].to(self.device)
-
-    def unfreeze(self, ids: Iterable[int]) -> list[nn.Parameter]:
-        """Make all parameters trainable, for passes over whole inputs.
-
-        Args:
-            ids: Words that occur in what is trained on, label words included; of the word tables
-                only their rows are trained, see ``TrainedRows``.
-
-        Returns:
-            The parameters.
-        """
-        ids = list(ids)
-        self._rows = TrainedRows(self._table, ids)
-        rows: list[nn.Parameter] = [self._rows.weight]
-        if self._head_weight is not self._table:
-            self._head_rows = TrainedRows(self._head_weight, ids)
-            rows.append(self._head_rows.weight)
-        tables = {id(self._table), id(self._head_weight)}
-        of_body = [p for p in self._body.parameters() if id(p) not in tables]
-        for parameter in of_body:
-            parameter.requires_grad_()
-        return [*rows, *of_body]
-
-    def freeze(self) -> None:
-        """End training: write the trained rows back and freeze all parameters."""
-        for rows in (self._rows, self._head_rows):
-            if rows is not None:
-                rows.fold()
-        self._rows = self._head_rows = None
-        self._model.requires_grad_(requires_grad=False)
 
     def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
@@ -219,13 +185,13 @@ class CausalBackbone(PackingBackbone):
         In half precision the scores of two words could not be told apart.
         """
         if ids is None:
-            assert self._rows is None, "the whole vocabulary is not scored while its rows train"
+            assert self.has_whole_tables, (
+                "the whole vocabulary is not scored while some of its rows train"
+            )
             scores = self._head(hidden)
         else:
             rows = torch.as_tensor(list(ids), device=self._head_weight.device)
-            trained = self._head_rows or self._rows
-            weight = self._head_weight[rows] if trained is None else trained(rows)
-            weight = weight.to(hidden.device)
+            weight = self.look_up(self._head_weight, rows).to(hidden.device)
             bias = None if self._head.bias is None else self._head.bias[rows.to(hidden.device)]
             scores = nn.functional.linear(
                 hidden.float(), weight.float(), None if bias is None else bias.float()

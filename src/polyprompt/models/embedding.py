@@ -30,7 +30,7 @@ class EmbeddingBackbone(PackingBackbone):
         position_offset: int,
     ) -> None:
         """Wrap a loaded model; it is frozen and set to evaluation here."""
-        self._model = model.eval().requires_grad_(requires_grad=False)
+        self.model = model.eval().requires_grad_(requires_grad=False)
         self.tokenizer = tokenizer
         self.facts = facts
         self._offset = position_offset
@@ -47,17 +47,18 @@ class EmbeddingBackbone(PackingBackbone):
 
     def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look token ids up in the table."""
-        return self._table[ids.to(self._table.device)].to(self.device)
+        ids = ids.to(self._table.device)
+        return self.look_up(self._table, ids).to(self.device)
 
     def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
-        windows = [None] * self._model.config.num_hidden_layers
+        windows = [None] * self.model.config.num_hidden_layers
         return Pack(parts, windows, keep=keep, checkpointing=self.checkpointing)
 
     def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
         """Run the encoder on a packed matrix of table-space vectors."""
         with self.switch.packed(pack):
-            out = self._model(
+            out = self.model(
                 inputs_embeds=x[None],
                 position_ids=pack.positions[None] + self._offset,
                 past_key_values=pack.cache(),
@@ -85,7 +86,7 @@ class EmbeddingBackbone(PackingBackbone):
     ) -> Float[Tensor, "B S D"]:
         """Run the encoder on padded rows."""
         with self.switch.own():
-            out = self._model(
+            out = self.model(
                 inputs_embeds=x,
                 attention_mask=attention_bias(allowed, x.dtype),
                 position_ids=positions + self._offset,

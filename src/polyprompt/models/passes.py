@@ -1,7 +1,7 @@
 """Passes that all families have in common: packed where attention can be replaced, else padded."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from polyprompt.models.frozen_cache import kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, Switch, attends_by_packs
+from polyprompt.models.unfrozen import Unfrozen
+from polyprompt.models.weights import weight_of
 from polyprompt.models.work import Work, projection_weights
 
 
@@ -31,6 +33,7 @@ class PackingBackbone(Backbone):
             body: The model without its head, frozen.
             configs: In which it looks up its implementation of attention.
         """
+        self._unfrozen: Unfrozen | None = None
         fuse_activations(body)
         make_packable(body)
         self.switch = Switch(configs)
@@ -41,6 +44,28 @@ class PackingBackbone(Backbone):
             lambda ids, pack: self.packed(self.embed(ids), pack),
             self.device,
         )
+
+    def unfreeze(self, ids: Iterable[int] | None) -> Unfrozen:
+        """Make all parameters trainable, for passes over whole inputs; see ``Backbone``."""
+        modules = self.model.get_input_embeddings(), self.model.get_output_embeddings()
+        tables = [weight_of(module) for module in modules if module is not None]
+        self._unfrozen = Unfrozen(self.model, tables, ids)
+        return self._unfrozen
+
+    def freeze(self) -> None:
+        """End training: write the trained rows back and freeze all parameters."""
+        if self._unfrozen is not None:
+            self._unfrozen.end()
+        self._unfrozen = None
+
+    @property
+    def has_whole_tables(self) -> bool:
+        """Whether the word tables are as the model has them, and not some of their rows trained."""
+        return self._unfrozen is None or self._unfrozen.has_whole_tables
+
+    def look_up(self, table: Tensor, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
+        """Look words up in one of the word tables, as it is trained."""
+        return table[ids] if self._unfrozen is None else self._unfrozen.look_up(table, ids)
 
     @abstractmethod
     def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:

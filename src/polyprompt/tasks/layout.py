@@ -8,8 +8,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from polyprompt.capabilities import Attention, Reach
+from polyprompt.capabilities import Attention
 from polyprompt.errors import LayoutError, listing, nearest
+from polyprompt.part_settings import Reach
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 

@@ -13,6 +13,7 @@ from polyprompt.data.encoding import Encoded
 from polyprompt.engine.engine import Prompts
 from polyprompt.heads.head import Head
 from polyprompt.seeds import generator
+from polyprompt.tuning.part import TrainablePart
 from polyprompt.tuning.soft_prompt import SoftPrompt
 
 
@@ -21,7 +22,7 @@ class Member:
     """A run's own parts, head and examples.
 
     Attributes:
-        parts: Soft prompts by slot, in the layout's order.
+        parts: By name; soft prompts in the layout's order.
         head: Before it has taken anything from the training examples.
         train: Encoded training examples.
         train_labels: Their classes.
@@ -29,10 +30,11 @@ class Member:
         dev_labels: Their classes.
         settings: Its own rates, epochs and batch size.
         seed: Of the order of its examples.
+        width: Of the backbone's embedding table (D).
         neutral: Inputs without content, for heads that are calibrated by them.
     """
 
-    parts: dict[str, SoftPrompt]
+    parts: dict[str, TrainablePart]
     head: Head
     train: Sequence[Encoded]
     train_labels: Tensor
@@ -40,7 +42,13 @@ class Member:
     dev_labels: Tensor
     settings: TrainingSettings
     seed: int
+    width: int
     neutral: Sequence[Encoded] = ()
+
+    @property
+    def prompts(self) -> list[SoftPrompt]:
+        """Its soft prompts, in the layout's order."""
+        return [part for part in self.parts.values() if isinstance(part, SoftPrompt)]
 
     @property
     def peak_rate(self) -> float:
@@ -81,9 +89,9 @@ def prompts_of(members: Sequence[Member]) -> Prompts:
     """Collect the soft tokens of a group for the engine."""
     vectors, lengths = [], []
     for member in members:
-        parts = list(member.parts.values())
-        vectors.append(torch.cat([part() for part in parts]))
-        lengths.append(tuple(part.length for part in parts))
+        soft = member.prompts
+        vectors.append(torch.cat([p() for p in soft]) if soft else torch.zeros(0, member.width))
+        lengths.append(tuple(prompt.length for prompt in soft))
     return Prompts(tuple(vectors), tuple(lengths))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -91,14 +90,8 @@ def file(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
     Raises:
         DataError: The file is missing, broken, or of another shape.
     """
-    path = Path(request.path or "")
-    try:
-        weight = load_file(path)["weight"].float()
-    except (OSError, SafetensorError, KeyError) as error:
-        raise DataError(
-            f"Cannot read the soft prompt {path}: {error}. Expected a safetensors file with "
-            "'weight', as runs save it under parts/."
-        ) from error
+    path = request.path or ""
+    weight = saved_prompt(path)["weight"].float()
     expected = (request.length, backbone.facts.width)
     if tuple(weight.shape) != expected:
         raise DataError(
@@ -106,6 +99,29 @@ def file(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
             "width of the backbone)."
         )
     return weight
+
+
+def saved_prompt(path: str) -> dict[str, Tensor]:
+    """Read a part saved by an earlier run.
+
+    Raises:
+        DataError: The file is missing, broken, or no soft prompt.
+    """
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(_no_prompt(path, error)) from error
+    if "weight" not in saved:
+        raise DataError(_no_prompt(path, "it has no 'weight'"))
+    return saved
+
+
+def _no_prompt(path: str, reason: object) -> str:
+    """Say that a file is no soft prompt."""
+    return (
+        f"Cannot read the soft prompt {path}: {reason}. Expected a safetensors file with 'weight', "
+        "as runs save it under parts/."
+    )
 
 
 Initialiser = Callable[[Backbone, InitialRequest], Tensor]

@@ -1,0 +1,88 @@
+"""Builds a run's parts from its settings, and puts saved ones back."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from polyprompt.experiments.plan import RunPlan
+from polyprompt.heads.head import Head
+from polyprompt.models.backbone import Backbone
+from polyprompt.part_settings import FullSettings, LoraSettings
+from polyprompt.seeds import generator
+from polyprompt.tasks.card import TaskCard
+from polyprompt.tuning.full import Full, apply_full
+from polyprompt.tuning.initialisers import INITIALISERS, InitialRequest, saved_prompt
+from polyprompt.tuning.lora import Lora, apply_lora
+from polyprompt.tuning.part import WeightPart
+from polyprompt.tuning.reparameterisers import build_network
+from polyprompt.tuning.soft_prompt import SoftPrompt
+
+
+def build_prompts(run: RunPlan, card: TaskCard, backbone: Backbone) -> dict[str, SoftPrompt]:
+    """Build a run's soft prompts, in the layout's order, each from its own stream."""
+    prompts = {}
+    seed, soft = run.settings.train_seed or 0, run.settings.soft_prompts
+    for slot in run.layout.slots:
+        settings = soft[slot.name]
+        initial = settings.initial
+        request = InitialRequest(
+            length=slot.length,
+            rng=generator(seed, "initial", slot.name),
+            bound=initial.bound,
+            text=initial.text,
+            descriptions=[card.description(label) for label in card.labels],
+            path=initial.path,
+        )
+        weight = INITIALISERS[initial.kind](backbone, request)
+        made = settings.reparameteriser
+        network = made and build_network(
+            made.kind, weight.shape[1], made.width, generator(seed, "network", slot.name)
+        )
+        prompt = SoftPrompt(
+            weight,
+            trained=settings.trained,
+            network=network,
+            kind=made.kind if made else "",
+        )
+        if network is not None and initial.kind == "file":
+            prompt.resume(saved_prompt(initial.path or ""), initial.path or "")
+        prompts[slot.name] = prompt.to(backbone.device)
+    return prompts
+
+
+def build_weight_parts(
+    run: RunPlan, backbone: Backbone, head: Head, ids: list[int]
+) -> dict[str, WeightPart]:
+    """Build a run's parts that reach the weights; from here on the backbone is no longer frozen.
+
+    Args:
+        run: The run.
+        backbone: Changed in place.
+        head: Its own words are trained too.
+        ids: Words that occur in what is trained on.
+    """
+    parts: dict[str, WeightPart] = {}
+    for name, settings in run.settings.weight_parts.items():
+        if isinstance(settings, LoraSettings):
+            rng = generator(run.settings.train_seed or 0, "initial", name)
+            parts[name] = Lora(backbone, settings, rng)
+        else:
+            some = not head.reads_vocabulary and run.settings.training.weight_decay == 0
+            words = [*ids, *head.word_ids] if some else None
+            parts[name] = Full(backbone, words, is_kept=settings.save)
+    return parts
+
+
+def apply_weight_part(
+    settings: FullSettings | LoraSettings, tensors: Mapping[str, Tensor], backbone: Backbone
+) -> None:
+    """Let a loaded backbone compute with what a finished run trained.
+
+    Raises:
+        KeyError: A tensor is missing.
+        RuntimeError: A tensor has another shape.
+    """
+    if isinstance(settings, LoraSettings):
+        apply_lora(backbone, tensors, settings)
+    else:
+        apply_full(backbone, tensors)

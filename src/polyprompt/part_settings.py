@@ -1,0 +1,119 @@
+"""How parts are set: the schema of ``parts`` in ``study.yaml``, and how far each part reaches."""
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+
+class Reach(StrEnum):
+    """What a trained part can change: states after the input, of the whole sequence, or weights."""
+
+    AFTER_INPUT = "after_input"
+    WHOLE_SEQUENCE = "whole_sequence"
+    WEIGHTS = "weights"
+
+
+class Settings(BaseModel):
+    """Frozen settings that refuse keys they do not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class InitialSettings(Settings):
+    """How a soft prompt begins.
+
+    ``uniform`` in ±``bound`` (paper A: 0.5), ``normal`` with standard deviation ``bound``,
+    ``vocabulary`` (random rows of the embedding table), ``text`` (the pieces of ``text``, repeated
+    to the length), ``descriptions`` (pieces of the label descriptions in turn), or ``file``
+    (a part saved by an earlier run).
+    """
+
+    kind: Literal["vocabulary", "uniform", "normal", "text", "descriptions", "file"] = "vocabulary"
+    bound: float = Field(default=0.5, gt=0)
+    text: str | None = None
+    path: str | None = None
+
+
+class ReparameteriserSettings(Settings):
+    """A network that computes the prompt from trained vectors, trained with them, then folded away.
+
+    ``residual_mlp`` is P + LayerNorm(up(ReLU(down(P)))) (Razdaibiedina et al. 2023; paper A as it
+    is written), ``normed_mlp`` the same without the sum (paper A's released code), ``mlp``
+    Linear(tanh(Linear(P))) (Li and Liang 2021), ``lstm`` a bidirectional LSTM and an MLP (Liu et
+    al. 2021), ``transformer`` one encoder layer over the prompt. ``width`` is that of the hidden
+    layer (residual prompt tuning: 800; paper A: 500 and 200); the LSTM's states have half of it
+    each way, and 4 heads read in the transformer.
+    """
+
+    kind: Literal["residual_mlp", "normed_mlp", "mlp", "lstm", "transformer"]
+    width: int = Field(default=800, ge=2, le=65536, multiple_of=2)
+
+
+def _kind_only(value: Any) -> Any:
+    """Let ``initial: vocabulary`` stand for ``initial: {kind: vocabulary}``."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+def _none_or_kind(value: Any) -> Any:
+    """Let ``none`` stand for no network and a name for a network of the default width."""
+    return None if value == "none" else _kind_only(value)
+
+
+class SoftPromptSettings(Settings):
+    """A soft prompt: ``length`` trained vectors in one slot of the layout."""
+
+    kind: Literal["soft_prompt"] = "soft_prompt"
+    length: int | None = Field(default=None, ge=1, le=4096)
+    initial: Annotated[InitialSettings, BeforeValidator(_kind_only)] = InitialSettings()
+    reparameteriser: Annotated[ReparameteriserSettings | None, BeforeValidator(_none_or_kind)] = (
+        None
+    )
+    trained: bool = True
+
+
+class FullSettings(Settings):
+    """All parameters of the backbone, its word table included, are trained.
+
+    ``save`` False leaves the weights out of the run's folder, which then holds predictions and
+    scores but cannot answer new texts.
+    """
+
+    kind: Literal["full"]
+    save: bool = True
+
+
+class LoraSettings(Settings):
+    """Low-rank additions to the backbone's projections (Hu et al. 2022), by the library PEFT.
+
+    ``rank`` r and ``alpha``: an addition is alpha / r · BA. ``targets`` None takes every
+    projection of the backbone's layers; otherwise the ends of their names, as PEFT has it.
+    """
+
+    kind: Literal["lora"]
+    rank: int = Field(default=8, ge=1)
+    alpha: float = Field(default=16, gt=0)
+    targets: tuple[str, ...] | None = None
+
+
+PART_KINDS = ("soft_prompt", "full", "lora")
+"""Kinds of parts."""
+
+
+def _part_kind(value: Any) -> str | None:
+    """Find which part is meant; a part without a kind is a soft prompt."""
+    if isinstance(value, BaseModel):
+        return getattr(value, "kind", None)
+    return value.get("kind", "soft_prompt") if isinstance(value, dict) else None
+
+
+PartSettings = Annotated[
+    Annotated[SoftPromptSettings, Tag("soft_prompt")]
+    | Annotated[FullSettings, Tag("full")]
+    | Annotated[LoraSettings, Tag("lora")],
+    Discriminator(
+        _part_kind,
+        custom_error_type="part_kind",
+        custom_error_message="there is no such part; expected kind 'soft_prompt', 'full' or 'lora'",
+    ),
+]
