@@ -230,7 +230,10 @@ class RunSettings(Settings):
     source languages; T draws them in proportion to (rows of the language) ** (1 / T).
     ``article_gap`` g keeps drawn items at least g apart, in their ids' numbers, from one another
     and from every test item. ``in_context_tokens`` bounds the demonstrations of a decoder's
-    in-context baseline; 0 leaves it out.
+    in-context baseline; 0 leaves it out. ``source_shares`` gives each source language its share of
+    the examples instead. ``evaluate`` says which split of the targets is answered: ``test``,
+    ``dev`` (to choose settings), or ``both``; the dev answers of ``both`` go into a file of their
+    own. ``arm`` names the study's arm, for people.
     """
 
     backbone: Annotated[BackboneSettings, BeforeValidator(_name_only)] = BackboneSettings()
@@ -238,6 +241,7 @@ class RunSettings(Settings):
     data: str | None = None
     source: Languages = ("eng_Latn",)
     source_temperature: float | None = Field(default=None, gt=0)
+    source_shares: dict[str, Annotated[float, Field(gt=0)]] | None = None
     targets: Annotated[Languages | None, BeforeValidator(_all_or_list)] = None
     shots: Annotated[int, Field(ge=1)] | Literal["all"] = 8
     article_gap: int | None = Field(default=None, ge=1)
@@ -248,6 +252,8 @@ class RunSettings(Settings):
     parts: dict[str, PartSettings] = {"task": SoftPromptSettings()}
     head: Annotated[HeadSettings | None, BeforeValidator(_head_short)] = None
     training: TrainingSettings = TrainingSettings()
+    evaluate: Literal["test", "dev", "both"] = "test"
+    arm: str = ""
     baselines: bool = True
     in_context_tokens: int = Field(default=1024, ge=0)
 
@@ -262,14 +268,31 @@ class RunSettings(Settings):
         return {n: p for n, p in self.parts.items() if not isinstance(p, SoftPromptSettings)}
 
 
-class StudySettings(RunSettings):
-    """A study: the settings common to its runs, and the grid over which they differ.
+class SearchSettings(Settings):
+    """Settings that are chosen on the source languages' dev split before the study is run.
 
-    ``grid`` maps dotted names of settings to lists of values; the study is their product.
+    ``grid`` maps dotted names to the values to try; in a study of arms ``arms`` has such a grid for
+    every arm that is to be searched, all of one size. Every point is run with the draws of
+    ``seeds``, which no run of the study may use, and scored on the whole dev split. Chosen is,
+    among the points within one standard error of the best mean accuracy, the least loss.
+    """
+
+    seeds: tuple[int, ...] = Field(default=(100, 101, 102), min_length=1)
+    grid: dict[str, list[Any]] = {}
+    arms: dict[str, dict[str, list[Any]]] = {}
+
+
+class StudySettings(RunSettings):
+    """A study: the settings common to its runs, and the ways in which they differ.
+
+    ``arms`` names sets of settings (dotted names to values) that are compared; ``grid`` maps dotted
+    names of settings to lists of values. The study is the product of arms and grid.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     title: str = ""
     output: str = "runs"
+    arms: dict[str, dict[str, Any]] = {}
     grid: dict[str, list[Any]] = {}
+    search: SearchSettings | None = None
     engine: EngineSettings = EngineSettings()

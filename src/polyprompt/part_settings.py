@@ -96,8 +96,9 @@ class LoraSettings(Settings):
     targets: tuple[str, ...] | None = None
 
 
-PART_KINDS = ("soft_prompt", "full", "lora")
-"""Kinds of parts."""
+WEIGHT_KINDS = ("full", "lora")
+PART_KINDS = ("soft_prompt", *WEIGHT_KINDS)
+"""Kinds of parts; the former reach the weights."""
 
 
 def _part_kind(value: Any) -> str | None:

@@ -30,9 +30,10 @@ def run(
     profile: Profile = False,  # noqa: FBT002 (a flag of the command line)
 ) -> None:
     """Run a study and print its table; what is already complete is not run again."""
-    from polyprompt.cli.console import ProgressView, make_console, program_name
+    from polyprompt.cli.console import ProgressView, make_console, print_table, program_name
     from polyprompt.experiments.config import load_study
     from polyprompt.experiments.results import gather, write_reports
+    from polyprompt.experiments.search import choices, search_table
     from polyprompt.experiments.study import run_study, study_folders
 
     console = make_console()
@@ -40,15 +41,18 @@ def run(
     with ProgressView(console, quiet=quiet).open() as view:
         for event in run_study(checked):
             view.show(event)
-    settings = gather(study_folders(checked))
+    folders = study_folders(checked)
+    settings = gather(folders)
     title = checked.settings.title or checked.settings.name
     paths = write_reports(checked.folder, title, settings)
     show_settings(console, settings)
+    if checked.settings.search is not None:
+        print_table(console, search_table(choices(checked)))
     console.print(f"Files: {checked.folder}", markup=False)
     for name, path in paths.items():
         console.print(f"  {name:<8} {path}", markup=False)
     if profile:
-        show_profile(console, study_folders(checked))
+        show_profile(console, folders)
     console.print("Next:")
     name = program_name()
     if len(settings[0].records[0]["fields"]) == 1:

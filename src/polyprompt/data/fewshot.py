@@ -1,7 +1,7 @@
 """Seeded few-shot draws: per class, nested in k, from one or several source languages."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ class Sampling:
             to (rows of the language) ** (1 / T).
         article_gap: Least distance of drawn items from one another and from ``test_positions``.
         test_positions: Positions of the test items in their source texts.
+        shares: Share of k that each source language gets; None for ``temperature``.
     """
 
     shots: int | Literal["all"]
@@ -30,6 +31,7 @@ class Sampling:
     temperature: float | None = None
     article_gap: int | None = None
     test_positions: frozenset[int] = frozenset()
+    shares: Mapping[str, float] | None = None
 
 
 def dev_shots(shots: int) -> int:
@@ -144,6 +146,8 @@ def _queue(pool: Sequence[Example], label: str, sampling: Sampling, split: str) 
     sizes = Counter(e.language for e in pool)
     power = 0.0 if sampling.temperature is None else 1 / sampling.temperature
     raw = np.array([sizes[name] ** power for name in languages], dtype=float)
+    if sampling.shares is not None:
+        raw = np.array([sampling.shares[name] for name in languages], dtype=float)
     rows = {}
     for name in languages:
         of_class = [e for e in pool if e.label == label and e.language == name]

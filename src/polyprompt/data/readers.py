@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
@@ -22,7 +22,8 @@ class TaskData:
     """The examples of a task.
 
     Attributes:
-        splits: ``train``, ``dev`` and ``test``, the languages one after the other.
+        splits: ``train``, ``dev`` and ``test``, the languages one after the other; where the dev
+            split of the targets is answered beside their test split, ``dev_targets``.
         origin: Where they came from, for the record.
     """
 
@@ -40,7 +41,11 @@ class TaskData:
 
 
 def read_task(
-    card: TaskCard, data: str | None, source: Sequence[str], targets: Sequence[str] | None
+    card: TaskCard,
+    data: str | None,
+    source: Sequence[str],
+    targets: Sequence[str] | None,
+    evaluate: Literal["test", "dev", "both"] = "test",
 ) -> TaskData:
     """Read a task's splits: train and dev in the source languages, test in the targets.
 
@@ -49,6 +54,7 @@ def read_task(
         data: A folder with the card's local files; None for shipped data or the Hub.
         source: Languages the examples come from.
         targets: Languages to test; None for all there are.
+        evaluate: Which split of the targets is answered; ``dev`` stands in the place of ``test``.
 
     Raises:
         ConfigError: A language that the data does not have.
@@ -58,7 +64,7 @@ def read_task(
         frames, origin = _local_frames(card, data)
     elif card.hub is not None:
         frames, origin = _hub_frames(
-            card.hub, source, targets or card.languages or tuple(catalogue())
+            card.hub, source, targets or card.languages or tuple(catalogue()), evaluate
         )
     else:
         raise DataError(
@@ -69,6 +75,14 @@ def read_task(
     for split, frame in frames.items():
         path = f"{origin}/{split}"
         splits[split] = _examples(frame, card, wanted[split], split, path)
+    if evaluate != "test":
+        if "dev" not in frames:
+            raise DataError(
+                f"The task '{card.name}' has no dev split, which evaluate={evaluate} answers. Set "
+                "evaluate=test."
+            )
+        name = "test" if evaluate == "dev" else "dev_targets"
+        splits[name] = _examples(frames["dev"], card, targets, "dev", f"{origin}/dev")
     return TaskData(splits, origin)
 
 
@@ -128,12 +142,13 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def _hub_frames(
-    hub: HubSource, source: Sequence[str], targets: Sequence[str]
+    hub: HubSource, source: Sequence[str], targets: Sequence[str], evaluate: str
 ) -> tuple[dict[str, pl.DataFrame], str]:
     """Read a data set from the Hub (or a local folder laid out like one) with ``datasets``."""
     from datasets import load_dataset
 
-    wanted = {"train": source, "dev": source, "test": targets}
+    of_dev = source if evaluate == "test" else tuple(dict.fromkeys([*source, *targets]))
+    wanted = {"train": source, "dev": of_dev, "test": targets}
     frames = {}
     for split, languages in wanted.items():
         if split not in hub.splits:

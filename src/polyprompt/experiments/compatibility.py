@@ -34,6 +34,7 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
     Raises:
         ConfigError: Something does not fit; says what to set.
     """
+    _check_sources(settings)
     _check_family(settings)
     _check_head(head_of(settings), card)
     _check_instruction(head_of(settings), card)
@@ -82,6 +83,20 @@ def check_positions(
         f"A prompt of {prompt_length} tokens and texts of up to {limit} need "
         f"{prompt_length + limit} positions; {backbone} has {positions}. {hint}."
     )
+
+
+def _check_sources(settings: RunSettings) -> None:
+    """Check that every source language has its share, and only one way of sharing is set."""
+    shares = settings.source_shares
+    if shares is None:
+        return
+    if settings.source_temperature is not None:
+        raise ConfigError("source_shares and source_temperature both share k. Keep one of them.")
+    if set(shares) != set(settings.source):
+        raise ConfigError(
+            f"source_shares names {listing(list(shares))}, source {listing(settings.source)}. Give "
+            "every source language a share, and no other."
+        )
 
 
 def check_fit(settings: RunSettings) -> None:

@@ -3,17 +3,17 @@
 import copy
 import itertools
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from polyprompt.capabilities import RunSettings, StudySettings
+from polyprompt.capabilities import RunSettings, SearchSettings, StudySettings
 from polyprompt.errors import ConfigError, all_faults, nearest
-from polyprompt.part_settings import PART_KINDS
+from polyprompt.part_settings import PART_KINDS, WEIGHT_KINDS
 
 _SHORT_FORMS = {"backbone": "name", "initial": "kind", "head": "kind"}
 
@@ -24,11 +24,13 @@ class Study:
 
     Attributes:
         settings: What the runs have in common.
-        runs: One complete setting per point of the grid, in the grid's order.
+        runs: One complete setting per arm and point of the grid, in their order.
+        value: As it was written, overrides applied.
     """
 
     settings: StudySettings
     runs: tuple[RunSettings, ...]
+    value: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -81,16 +83,55 @@ def build_study(value: Mapping[str, Any], where: str) -> Study:
     grid = value.get("grid") or {}
     runs: list[RunSettings] = []
     if isinstance(grid, dict):
-        faults += _grid_faults(grid)
+        faults += _grid_faults(grid, "grid")
+    if isinstance(settings, StudySettings):
+        faults += arm_faults(settings)
     if isinstance(settings, StudySettings) and not faults:
-        for point in _points(settings.grid):
-            run, wrong = _validate(RunSettings, _run_value(value, point))
-            faults += [fault for fault in wrong if fault not in faults]
-            if isinstance(run, RunSettings):
-                runs.append(_with_seeds(run))
+        for arm, own in (settings.arms or {"": {}}).items():
+            for point in points(settings.grid):
+                run, wrong = _validate(RunSettings, _run_value(value, own | point | {"arm": arm}))
+                faults += [fault for fault in wrong if fault not in faults]
+                if isinstance(run, RunSettings):
+                    runs.append(_with_seeds(run))
     if faults or not isinstance(settings, StudySettings):
         raise ConfigError(all_faults(where, faults))
-    return Study(settings, tuple(runs))
+    return Study(settings, tuple(runs), value)
+
+
+def arm_faults(settings: StudySettings) -> list[str]:
+    """Find what is wrong with a study's arms and with what is searched for them."""
+    faults = []
+    for arm, own in settings.arms.items():
+        faults += _key_faults(own, f"arms.{arm}")
+        faults += [
+            f"grid.{key}: the arm '{arm}' sets it, and the grid would override that. Take one out"
+            for key in settings.grid
+            if key in own
+        ]
+    return faults + (_search_faults(settings, settings.search) if settings.search else [])
+
+
+def _search_faults(settings: StudySettings, search: SearchSettings) -> list[str]:
+    """Find what is wrong with a search."""
+    faults = []
+    if bool(settings.arms) == bool(search.grid):
+        place = "search.arms: {ARM: {…}}" if settings.arms else "search.grid: {…}"
+        faults.append(
+            f"search: a study {'with' if settings.arms else 'without'} arms needs {place}"
+        )
+    for arm, grid in search.arms.items():
+        if arm not in settings.arms:
+            known = nearest(arm, settings.arms)
+            faults.append(f"search.arms.{arm}: there is no arm of that name.{known}")
+        faults += _grid_faults(grid, f"search.arms.{arm}")
+    faults += _grid_faults(search.grid, "search.grid")
+    sizes = {arm: len(list(points(grid))) for arm, grid in search.arms.items()}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{arm} {size}" for arm, size in sizes.items())
+        faults.append(
+            f"search.arms: every arm gets as many points to choose from; they have {listed}"
+        )
+    return faults
 
 
 def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -130,6 +171,8 @@ def set_dotted(value: dict[str, Any], key: str, new: Any) -> None:
         value.setdefault("grid", {})[key.removeprefix("grid.")] = new
         return
     *path, last = key.split(".")
+    if path == ["parts"] and isinstance(new, Mapping) and new.get("kind") in WEIGHT_KINDS:
+        value.setdefault("parts", {"task": {}})  # joins the default part, does not replace it
     for name in path:
         inner = value.get(name)
         if isinstance(inner, str) and name in _SHORT_FORMS:
@@ -139,23 +182,30 @@ def set_dotted(value: dict[str, Any], key: str, new: Any) -> None:
     value[last] = new
 
 
-def _points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
     """Give the points of the grid; the last key varies fastest."""
     for values in itertools.product(*grid.values()):
         yield dict(zip(grid, values, strict=True))
 
 
-def _grid_faults(grid: Mapping[str, Any]) -> list[str]:
+def _grid_faults(grid: Mapping[str, Any], where: str) -> list[str]:
     """Find grid keys that name no setting, and values that are no lists."""
+    return _key_faults(grid, where) + [
+        f"{where}.{key}: expected a list of values, e.g. [1, 2]"
+        for key, values in grid.items()
+        if not isinstance(values, list) or not values
+    ]
+
+
+def _key_faults(keys: Iterable[str], where: str) -> list[str]:
+    """Find dotted keys that name no setting of a run."""
     faults = []
-    for key, values in grid.items():
+    for key in keys:
         top = str(key).split(".")[0]
         if top in StudySettings.model_fields and top not in RunSettings.model_fields:
-            faults.append(f"grid.{key}: '{top}' belongs to the study as a whole")
+            faults.append(f"{where}.{key}: '{top}' belongs to the study as a whole")
         elif top not in RunSettings.model_fields:
-            faults.append(f"grid.{key}: unknown key.{nearest(top, RunSettings.model_fields)}")
-        if not isinstance(values, list) or not values:
-            faults.append(f"grid.{key}: expected a list of values, e.g. [1, 2]")
+            faults.append(f"{where}.{key}: unknown key.{nearest(top, RunSettings.model_fields)}")
     return faults
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from polyprompt.capabilities import EngineSettings, RunSettings, VerbalizerSettings
 from polyprompt.data.fewshot import Sampling, draw_examples, positions
@@ -18,7 +18,7 @@ from polyprompt.fingerprint import file_sha256, fingerprint
 from polyprompt.models.hub import forget
 from polyprompt.models.locate import locate
 from polyprompt.part_settings import Reach
-from polyprompt.records import Draw
+from polyprompt.records import Draw, Example
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout, parse_layout
 
@@ -26,7 +26,10 @@ RESULT_FORMAT = 2
 """Changes when the same settings would give other results."""
 
 LIVE_TOKENS_PER_GROUP = 512
-_OF_A_RUN = {"seed", "draw_seed", "train_seed", "shots", "article_gap", "training", "head"}
+_OF_A_RUN = {
+    "arm", "seed", "draw_seed", "train_seed", "shots", "article_gap", "training", "head", "source",
+    "source_temperature", "source_shares",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,11 @@ def plan_study(study: Study) -> list[GroupPlan]:
     return list(_groups(plans, study.settings.engine))
 
 
+def run_names(study: Study) -> list[str]:
+    """Name a study's runs as their folders are named, in its order."""
+    return [_plan_run(settings).name for settings in study.runs]
+
+
 def _cache_faults(engine: EngineSettings) -> list[PolypromptError]:
     """Find out whether the folder for what does not fit into memory is there."""
     if engine.cache_folder is None or Path(engine.cache_folder).expanduser().is_dir():
@@ -153,20 +161,22 @@ def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
     """Read a run's task; once for all runs that share it, as long as its files do not change."""
     card = load_card(settings.task)
     identity = _data_identity(card, settings.data)
-    key = (settings.task, settings.data, settings.source, settings.targets, identity)
+    targets = settings.targets, settings.evaluate
+    key = (settings.task, settings.data, settings.source, *targets, identity)
     return card, _read_data(*key)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def _read_data(
     task: str,
     folder: str | None,
     source: tuple[str, ...],
     targets: tuple[str, ...] | None,
+    evaluate: Literal["test", "dev", "both"],
     _identity: str,
 ) -> TaskData:
     """Read a task's examples; ``_identity`` names the contents of its card and files."""
-    return read_task(load_card(task), folder, source, targets)
+    return read_task(load_card(task), folder, source, targets, evaluate)
 
 
 def _plan_run(settings: RunSettings) -> RunPlan:
@@ -182,6 +192,7 @@ def _plan_run(settings: RunSettings) -> RunPlan:
         settings.source_temperature,
         settings.article_gap,
         positions(data.splits["test"]) if settings.article_gap else frozenset(),
+        settings.source_shares,
     )
     draw = draw_examples(data.splits["train"], data.splits["dev"], card.labels, sampling)
     identity = _data_identity(card, settings.data)
@@ -203,9 +214,14 @@ def _run_name(settings: RunSettings, data_identity: str) -> str:
         del value["backbone"][place]
     if value["backbone"]["quantization"] is None:
         del value["backbone"]["quantization"]
-    for part in value["parts"].values():
-        if part.get("reparameteriser", "") is None:
-            del part["reparameteriser"]
+    del value["arm"]
+    for holder, key, default in (
+        (value, "evaluate", "test"),
+        (value, "source_shares", None),
+        *((part, "reparameteriser", None) for part in value["parts"].values()),
+    ):
+        if key in holder and holder[key] == default:
+            del holder[key]  # newer than results on disk, which keep their names
     paths = [p.initial.path for p in settings.soft_prompts.values() if p.initial.path]
     sums = [file_sha256(Path(path)) for path in paths]
     place = locate(settings.backbone)
@@ -233,8 +249,22 @@ def _groups(plans: Sequence[RunPlan], engine: EngineSettings) -> Iterator[GroupP
             ):
                 live += members[end].layout.prompt_length
                 end += 1
-            yield make_group(members[start:end], *task_of(members[start].settings), engine)
+            card, _ = task_of(members[start].settings)
+            data = _joined([task_of(m.settings)[1] for m in members[start:end]])
+            yield make_group(members[start:end], card, data, engine)
             start = end
+
+
+def _joined(read: Sequence[TaskData]) -> TaskData:
+    """Join the data of runs that differ in their source languages."""
+    splits = dict(read[0].splits)
+    for split in ("train", "dev"):
+        of_language: dict[str, tuple[Example, ...]] = {}
+        for data in dict.fromkeys(map(id, read)):
+            own = next(one for one in read if id(one) == data)
+            of_language |= {name: own.of(split, [name]) for name in own.languages(split)}
+        splits[split] = tuple(e for examples in of_language.values() for e in examples)
+    return TaskData(splits, read[0].origin)
 
 
 def make_group(

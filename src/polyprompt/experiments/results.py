@@ -107,11 +107,13 @@ def _last_loss(folder: RunFolder) -> float | None:
 
 def _title(config: dict[str, Any], configs: Sequence[dict[str, Any]]) -> str:
     """Name a setting by what differs between settings."""
-    flat = [_flatten(c) for c in configs]
+    arm = config.get("arm", "")
+    flat = [_flatten(c) for c in configs if c.get("arm", "") == arm]
     own = _flatten(config)
     varying = [key for key in own if len({repr(other.get(key)) for other in flat}) > 1]
     shown = own | {"backbone.name": marked(str(own["backbone.name"]))}
-    return ", ".join(f"{key}={shown[key]}" for key in varying) or "All runs"
+    named = [f"arm={arm}"] if arm else []
+    return ", ".join([*named, *(f"{key}={shown[key]}" for key in varying)]) or "All runs"
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

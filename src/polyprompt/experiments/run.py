@@ -2,8 +2,10 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
@@ -55,7 +57,8 @@ def _run_group(
     clock = Clock(backbone, *filter(None, [reader]))
     clock.enter("prepare")
     group = build_group(plan, backbone)
-    examples = plan.data.splits["test"]
+    tested = len(plan.data.splits["test"])
+    examples = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
     encoding = beside.submit(group.encoder.encode, examples)
     for run, folder in zip(plan.runs, folders, strict=True):
         folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
@@ -70,7 +73,7 @@ def _run_group(
         write_parts(folder, group, index, heads[index].tensors())
     inputs = encoding.result()
     collected = yield from read_all(plan, group, heads, inputs)
-    baselines = Baselines(plan, group, examples, collected.bare)
+    baselines = Baselines(plan, group, examples[:tested], collected.bare[:tested])
     written: list[Future[None]] = []
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
         clock.enter("baselines")
@@ -79,7 +82,8 @@ def _run_group(
         if run.settings.baselines:
             answers |= yield from baselines.of(run)
         record = run_record(plan, run, group) | baselines.note_of(run)
-        written.append(beside.submit(_write, plan.card, folder, examples, inputs, answers, record))
+        items = Items(plan.card, examples, inputs, tested)
+        written.append(beside.submit(_write, items, folder, answers, record))
     clock.enter("write")
     for done in written:
         done.result()
@@ -88,16 +92,35 @@ def _run_group(
     yield Event("write", len(folders), len(folders))
 
 
-def _write(
-    card: TaskCard,
-    folder: RunFolder,
-    examples: Sequence[Example],
-    inputs: Sequence[Encoded],
-    answers: Scores,
-    record: Mapping[str, Any],
-) -> None:
+@dataclass(frozen=True)
+class Items:
+    """What was answered.
+
+    Attributes:
+        card: The task.
+        examples: Test items, then dev items where these are answered too.
+        inputs: The same, encoded.
+        tested: How many are test items.
+    """
+
+    card: TaskCard
+    examples: Sequence[Example]
+    inputs: Sequence[Encoded]
+    tested: int
+
+    def table(self, run: str, answers: Scores, rows: slice) -> pl.DataFrame:
+        """Tabulate the answers to some of them."""
+        card = self.card
+        examples, inputs = self.examples[rows], self.inputs[rows]
+        return prediction_table(run, card.name, card.labels, examples, inputs, answers)
+
+
+def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str, Any]) -> None:
     """Score a run's answers and finish its folder."""
-    table = prediction_table(folder.name, card.name, card.labels, examples, inputs, answers)
+    own, test, dev = answers[None], slice(items.tested), slice(items.tested, None)
+    if len(items.examples) > items.tested:
+        folder.write_dev_predictions(items.table(folder.name, {None: own[dev]}, dev))
+    table = items.table(folder.name, answers | {None: own[test]}, test)
     folder.finish(table, score_predictions(table), record)
 
 

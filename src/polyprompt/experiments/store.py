@@ -20,6 +20,7 @@ from polyprompt.tables import (
     write_text,
 )
 
+DEV_PREDICTIONS = "predictions_dev.parquet"
 PREDICTIONS, SCORES, RECORD, CONFIG = (
     "predictions.parquet",
     "scores.parquet",
@@ -62,6 +63,10 @@ class RunFolder:
         with replacing(self.path / "parts" / f"{name}.safetensors") as temporary:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
 
+    def write_dev_predictions(self, predictions: pl.DataFrame) -> None:
+        """Write the answers to the targets' dev split."""
+        write_parquet(self.path / DEV_PREDICTIONS, predictions)
+
     def finish(
         self, predictions: pl.DataFrame, scores: pl.DataFrame, record: Mapping[str, Any]
     ) -> None:
@@ -90,6 +95,18 @@ class RunFolder:
     def predictions(self) -> pl.DataFrame:
         """Read the predictions of the run and its baselines."""
         return read_parquet(self.path / PREDICTIONS)
+
+    def dev_predictions(self) -> pl.DataFrame:
+        """Read the run's answers to the targets' dev split.
+
+        Raises:
+            StoreError: There are none.
+        """
+        if not (self.path / DEV_PREDICTIONS).is_file():
+            raise StoreError(
+                f"{self.path} has no answers to the dev split. Run the study with evaluate=both."
+            )
+        return read_parquet(self.path / DEV_PREDICTIONS)
 
     def scores(self) -> pl.DataFrame:
         """Read the scores of the run and its baselines."""

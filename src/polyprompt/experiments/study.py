@@ -8,6 +8,7 @@ from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_study
 from polyprompt.experiments.run import run_group
+from polyprompt.experiments.search import resolved, search_study
 from polyprompt.experiments.store import RunFolder, check_writable
 from polyprompt.models.backbone import Backbone
 from polyprompt.tables import write_text
@@ -22,6 +23,15 @@ def run_study(study: Study) -> Iterator[Event]:
     Raises:
         PolypromptError: The study cannot be planned, or its folder cannot be written.
     """
+    if study.settings.search is not None:
+        plan_study(study)
+        yield from _run_all(search_study(study))
+        study = resolved(study)
+    yield from _run_all(study)
+
+
+def _run_all(study: Study) -> Iterator[Event]:
+    """Run what is not complete of a study without a search, or with one that has ended."""
     yield Event("plan", 0, len(study.runs))
     groups = plan_study(study)
     check_writable(study.folder)
@@ -66,7 +76,12 @@ def _next_trains_weights(groups: Sequence[GroupPlan], group: GroupPlan) -> bool:
 
 
 def study_folders(study: Study) -> list[RunFolder]:
-    """Name the folders of a study's own runs, in its order."""
+    """Name the folders of a study's own runs, group by group.
+
+    Raises:
+        StoreError: What its search has chosen is not known yet.
+    """
+    study = resolved(study)
     return [RunFolder(study.folder / run.name) for group in plan_study(study) for run in group.runs]
 
 

@@ -1,0 +1,62 @@
+"""Chooses among points of a search by their accuracy and loss on dev items."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.special import log_softmax
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One point of a search.
+
+    Attributes:
+        point: Its settings.
+        accuracies: On the dev items, one per draw.
+        loss: Mean cross-entropy on the same items over all draws (nats).
+    """
+
+    point: Mapping[str, object]
+    accuracies: tuple[float, ...]
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the draws."""
+        return float(np.mean(self.accuracies))
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean over the draws; 0 with one draw."""
+        draws = len(self.accuracies)
+        return float(np.std(self.accuracies, ddof=1) / np.sqrt(draws)) if draws > 1 else 0.0
+
+
+def measure(
+    point: Mapping[str, object], runs: Sequence[pl.DataFrame], labels: Sequence[str]
+) -> Tried:
+    """Measure a point by the predictions of its runs, baselines left out.
+
+    Args:
+        point: Its settings.
+        runs: Predictions, one table per draw.
+        labels: In the order of the scores.
+    """
+    index = {label: i for i, label in enumerate(labels)}
+    accuracies, losses = [], []
+    for table in runs:
+        own = table.filter(pl.col("baseline").is_null())
+        truth = np.array([index[label] for label in own["label"]])
+        scores = log_softmax(np.stack(own["scores"].to_list()).astype(float), axis=1)
+        accuracies.append(float((own["prediction"] == own["label"]).mean() or 0.0))
+        losses.append(float(-scores[np.arange(len(truth)), truth].mean()))
+    return Tried(point, tuple(accuracies), float(np.mean(losses)))
+
+
+def choose(tried: Sequence[Tried]) -> Tried:
+    """Choose the least loss among the points within one standard error of the best accuracy."""
+    best = max(tried, key=lambda one: one.accuracy)
+    near = [t for t in tried if t.accuracy >= best.accuracy - best.standard_error]
+    return min(near, key=lambda one: one.loss)
