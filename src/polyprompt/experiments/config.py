@@ -56,7 +56,25 @@ def load_study(path: str, overrides: Sequence[str] = ()) -> Study:
         raise ConfigError(f"{path} holds no settings; expected lines such as 'task: sib200'.")
     value.setdefault("name", Path(path).stem)
     _check_overrides(value, overrides)
-    return build_study(apply_overrides(value, overrides), path)
+    return build_study(_with_arms(apply_overrides(value, overrides), overrides), path)
+
+
+def _with_arms(value: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Let an override replace what arms set; arms that it makes alike are run once."""
+    arms = value.get("arms")
+    if not isinstance(arms, dict) or not all(isinstance(own, dict) for own in arms.values()):
+        return value
+    keys = [override.partition("=")[0] for override in overrides]
+    left: dict[str, Any] = {}
+    for arm, own in arms.items():
+        kept = {
+            name: new
+            for name, new in own.items()
+            if not any(name == key or str(name).startswith(f"{key}.") for key in keys)
+        }
+        if kept not in left.values():
+            left[arm] = kept
+    return value | {"arms": left}
 
 
 def _check_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> None:

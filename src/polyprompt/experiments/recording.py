@@ -17,9 +17,11 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
     """Describe a run; its group is named by its first run."""
     facts = group.engine.backbone.facts
     member = group.members[plan.runs.index(run)]
-    trained = sum(p.numel() for p in member.trained_parameters())
     return {
         "run": run.name,
+        "arm": run.settings.arm,
+        "source": list(run.settings.source),
+        "evaluate": run.settings.evaluate,
         "task": plan.card.name,
         "task_title": plan.card.title,
         "caution": plan.card.caution,
@@ -40,7 +42,7 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "engine": plan.choice.kind,
         "engine_reason": plan.choice.reason,
         "allowance": asdict(group.engine.allowance),
-        "trained_parameters": trained,
+        "trained_parameters": member.trained_count,
         **_draw(run),
         "steps": member.steps,
         "select": member.settings.select,

@@ -9,6 +9,7 @@ import polars as pl
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
+from polyprompt.experiments.accounting import account, forget_peak_memory, peak_memory_bytes
 from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
@@ -56,6 +57,7 @@ def _run_group(
     backbone, reader = pair
     clock = Clock(backbone, *filter(None, [reader]))
     clock.enter("prepare")
+    forget_peak_memory(backbone)
     group = build_group(plan, backbone)
     tested = len(plan.data.splits["test"])
     examples = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
@@ -87,8 +89,10 @@ def _run_group(
     clock.enter("write")
     for done in written:
         done.result()
+    costs, peak = clock.record(), peak_memory_bytes(backbone)
     for folder in folders:
-        folder.amend(clock.record())
+        own = account(folder.record(), costs, folder.path / "parts", peak)
+        folder.amend(costs | {"accounting": own})
     yield Event("write", len(folders), len(folders))
 
 

@@ -32,6 +32,7 @@ class Member:
         seed: Of the order of its examples.
         width: Of the backbone's embedding table (D).
         neutral: Inputs without content, for heads that are calibrated by them.
+        trained_count: Numbers that are trained; counted while they can be where it is not given.
     """
 
     parts: dict[str, TrainablePart]
@@ -44,6 +45,13 @@ class Member:
     seed: int
     width: int
     neutral: Sequence[Encoded] = ()
+    trained_count: int = 0
+
+    def __post_init__(self) -> None:
+        """Count what is trained, as long as it is."""
+        self.trained_count = self.trained_count or sum(
+            parameter.numel() for parameter in self.trained_parameters()
+        )
 
     @property
     def prompts(self) -> list[SoftPrompt]:
