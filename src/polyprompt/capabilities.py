@@ -286,7 +286,8 @@ class StudySettings(RunSettings):
     """A study: the settings common to its runs, and the ways in which they differ.
 
     ``arms`` names sets of settings (dotted names to values) that are compared; ``grid`` maps dotted
-    names of settings to lists of values. The study is the product of arms and grid.
+    names of settings to lists of values. The study is the product of arms and grid. ``contrasts``
+    names pairs of groups of languages (families, branches, scripts, codes) that are compared.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -295,4 +296,5 @@ class StudySettings(RunSettings):
     arms: dict[str, dict[str, Any]] = {}
     grid: dict[str, list[Any]] = {}
     search: SearchSettings | None = None
+    contrasts: dict[str, tuple[Languages, Languages]] = {}
     engine: EngineSettings = EngineSettings()

@@ -39,6 +39,13 @@ def dev_shots(shots: int) -> int:
     return -(-shots // 4)
 
 
+def rarest(examples: Sequence[Example], labels: Sequence[str]) -> int:
+    """Count the items of the class that has the fewest; one item counts once in all languages."""
+    items = {(e.label, e.id) for e in examples}
+    counts = Counter(label for label, _ in items)
+    return min(counts[label] for label in labels)
+
+
 def draw_examples(
     train: Sequence[Example], dev: Sequence[Example], labels: Sequence[str], sampling: Sampling
 ) -> Draw:
@@ -61,8 +68,13 @@ def draw_examples(
     drawn = _draw_split(train, labels, sampling.shots, sampling, "train", taken)
     used = {e.id for e in drawn}
     pool = dev or [e for e in train if e.id not in used]
-    held_out = _draw_split(pool, labels, dev_shots(sampling.shots), sampling, "dev", taken)
+    wanted = dev_shots(sampling.shots)
+    # as paper A does, the dev split is balanced to its rarest class
+    there = min(wanted, max(1, rarest(dev, labels))) if dev else wanted
+    held_out = _draw_split(pool, labels, there, sampling, "dev", taken)
     note = f"{sampling.shots} per class from {', '.join(languages)}"
+    if there < wanted:
+        note += f" ({there} for dev, all that its rarest class has)"
     if sampling.article_gap:
         note += (
             f", items at least {sampling.article_gap} apart from one another and from test items"

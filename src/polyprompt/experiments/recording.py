@@ -35,6 +35,7 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "backbone_identity": facts.identity,
         "backbone_notes": list(facts.notes),
         "backbone_commit": facts.commit,
+        "model_type": group.engine.backbone.model.config.model_type,
         "label_words": _label_words(plan.card.labels, group),
         "backbone_parameters": facts.parameters,
         "attention": str(facts.attention),

@@ -1,7 +1,7 @@
 """Gathers a study's complete runs by setting, for tables and reports."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from polyprompt.experiments.store import RunFolder
 from polyprompt.fingerprint import fingerprint
 from polyprompt.report.html import Section, page
 from polyprompt.report.score_tables import (
+    Table,
     difference_table,
     footnotes,
     headline,
@@ -34,6 +35,7 @@ class Setting:
 
     Attributes:
         title: What sets it apart from the study's other settings.
+        config: Of its runs, seeds and places left out; nested settings have dotted names.
         runs: Their folders.
         records: Their ``run.json``.
         summary: Of their predictions.
@@ -41,10 +43,16 @@ class Setting:
     """
 
     title: str
+    config: dict[str, Any]
     runs: tuple[RunFolder, ...]
     records: tuple[dict[str, Any], ...]
     summary: Summary
     warnings: tuple[str, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The languages of its training examples."""
+        return tuple(self.config["source"])
 
     def section(self) -> Section:
         """Compose the setting's part of a report."""
@@ -77,14 +85,14 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
         config["backbone"] = {k: v for k, v in config["backbone"].items() if k != "device"}
         config["contents"] = f"{record['data_identity']}, {record['backbone_identity']}"
         groups.setdefault(fingerprint(config), []).append((folder, config))
-    configs = [members[0][1] for members in groups.values()]
+    configs = [_flatten(members[0][1]) for members in groups.values()]
     return [
-        _setting(_title(members[0][1], configs), [folder for folder, _ in members])
-        for members in groups.values()
+        _setting(_title(config, configs), config, [folder for folder, _ in members])
+        for config, members in zip(configs, groups.values(), strict=True)
     ]
 
 
-def _setting(title: str, folders: Sequence[RunFolder]) -> Setting:
+def _setting(title: str, config: dict[str, Any], folders: Sequence[RunFolder]) -> Setting:
     """Sum one setting up."""
     predictions = pl.concat([folder.predictions() for folder in folders])
     records = [folder.record() for folder in folders]
@@ -92,7 +100,7 @@ def _setting(title: str, folders: Sequence[RunFolder]) -> Setting:
     losses = {folder.name: _last_loss(folder) for folder in folders}
     found = diagnose(predictions, summary, losses, records[0]["labels"])
     warnings = (*contamination_notes(records[0]["backbone_notes"]), *found)
-    return Setting(title, tuple(folders), tuple(records), summary, warnings)
+    return Setting(title, config, tuple(folders), tuple(records), summary, warnings)
 
 
 def _last_loss(folder: RunFolder) -> float | None:
@@ -105,15 +113,19 @@ def _last_loss(folder: RunFolder) -> float | None:
     return sum(last) / len(last) if last else None
 
 
-def _title(config: dict[str, Any], configs: Sequence[dict[str, Any]]) -> str:
-    """Name a setting by what differs between settings."""
+def _title(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> str:
+    """Name a setting by what differs between settings, or between those of its arm."""
     arm = config.get("arm", "")
-    flat = [_flatten(c) for c in configs if c.get("arm", "") == arm]
-    own = _flatten(config)
-    varying = [key for key in own if len({repr(other.get(key)) for other in flat}) > 1]
-    shown = own | {"backbone.name": marked(str(own["backbone.name"]))}
+    keys = varying([other for other in configs if other.get("arm", "") == arm])
+    shown = dict(config) | {"backbone.name": marked(str(config["backbone.name"]))}
     named = [f"arm={arm}"] if arm else []
-    return ", ".join([*named, *(f"{key}={shown[key]}" for key in varying)]) or "All runs"
+    return ", ".join([*named, *(f"{key}={shown.get(key)}" for key in keys)]) or "All runs"
+
+
+def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name what differs between flat configurations."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
 
 
 def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -152,7 +164,11 @@ def markdown_report(title: str, sections: Sequence[Section]) -> str:
         lines += [section.headline, ""]
         lines += [f"- Warning: {text}" for text in section.warnings]
         lines += [""] if section.warnings else []
-        for table in section.tables:
-            lines += [f"**{table.title}**", "", markdown(table), ""]
+        lines += [markdown_tables(section.tables)]
         lines += [f"- {note}" for note in section.notes] + [""]
     return "\n".join(lines)
+
+
+def markdown_tables(tables: Sequence[Table]) -> str:
+    """Write tables as Markdown, one below the other."""
+    return "".join(f"**{table.title}**\n\n{markdown(table)}\n\n" for table in tables)

@@ -127,13 +127,18 @@ def complete_runs(study: Path) -> Iterator[RunFolder]:
             yield folder
 
 
+def study_settings(study: Path) -> dict[str, Any]:
+    """Read a study's ``study.yaml``; nothing where there is none."""
+    try:
+        found = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def study_title(study: Path) -> str:
     """Give a study's title as its ``study.yaml`` has it; the folder's name where there is none."""
-    try:
-        settings = yaml.safe_load((study / "study.yaml").read_text(encoding="utf-8"))
-        return settings.get("title") or study.name
-    except (OSError, yaml.YAMLError, AttributeError):
-        return study.name
+    return study_settings(study).get("title") or study.name
 
 
 def find_run(path: Path) -> RunFolder:

@@ -1,0 +1,120 @@
+"""What a setting changes in groups of languages, and between two scripts of one language."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyprompt.analysis.account import Arm, paired
+from polyprompt.analysis.facts import in_group
+from polyprompt.analysis.summary import have_the_same_items
+from polyprompt.analysis.transfer import script_pairs
+from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
+
+
+@dataclass(frozen=True)
+class GroupContrast:
+    """How much more a setting changes in some languages than in others.
+
+    Attributes:
+        name: As the study names it.
+        settings: First and second.
+        sizes: Languages of the one and the other group.
+        gains: The change in each group.
+        difference: Of these changes, resampling seeds and items.
+        p_languages: Permutation of languages between the groups.
+    """
+
+    name: str
+    settings: tuple[str, str]
+    sizes: tuple[int, int]
+    gains: tuple[float, float]
+    difference: Interval
+    p_languages: float
+
+
+@dataclass(frozen=True)
+class ScriptPair:
+    """One language in two scripts: the same sentences, written differently.
+
+    Attributes:
+        title: Of the setting.
+        first: Code.
+        second: Code.
+        difference: Accuracy of the second minus the first, paired by seed and item.
+    """
+
+    title: str
+    first: str
+    second: str
+    difference: Interval
+
+
+def group_contrast(
+    name: str,
+    groups: tuple[Sequence[str], Sequence[str]],
+    arms: tuple[Arm, Arm],
+    *,
+    permutations: int = 10_000,
+) -> GroupContrast | None:
+    """Compare what a setting changes in two groups of languages.
+
+    Args:
+        name: Of the contrast.
+        groups: Families, branches, scripts or codes of the one and the other group.
+        arms: First and second setting, paired by seed and item.
+        permutations: Of languages between the groups.
+
+    Returns:
+        None where a group has no language, or a language is of both.
+    """
+    one, other = (paired(arm) for arm in arms)
+    sides = [[code for code in one if in_group(code, own)] for own in groups]
+    if not all(sides) or set(sides[0]).intersection(sides[1]):
+        return None
+    change = {code: other[code] - one[code] for side in sides for code in side}
+    gains = [float(np.mean([change[code].mean() for code in side])) for side in sides]
+    if have_the_same_items(arms[0].predictions):
+        between = np.mean([change[c] for c in sides[0]], 0) - np.mean(
+            [change[c] for c in sides[1]], 0
+        )
+        difference = bootstrap_mean(between)
+    else:
+        low, high = (
+            bootstrap_mean_over_languages([change[c] for c in side], parallel=False)
+            for side in sides
+        )
+        mean = gains[0] - gains[1]
+        half = float(np.hypot(low.high - low.mean, high.high - high.mean))
+        difference = Interval(mean, mean - half, mean + half)
+    values = np.array([change[code].mean() for side in sides for code in side])
+    p = _permuted_languages(values, len(sides[0]), permutations)
+    titles = arms[0].title, arms[1].title
+    sizes = len(sides[0]), len(sides[1])
+    return GroupContrast(name, titles, sizes, (gains[0], gains[1]), difference, p)
+
+
+def _permuted_languages(values: NDArray[np.float64], size: int, permutations: int) -> float:
+    """Compute the two-sided p of a difference of two groups' means by exchanging languages."""
+    from scipy import stats
+
+    found = stats.permutation_test(
+        (values[:size], values[size:]),
+        lambda a, b, axis=-1: a.mean(axis=axis) - b.mean(axis=axis),
+        permutation_type="independent",
+        n_resamples=permutations,
+        rng=np.random.default_rng(0),
+    )
+    return float(found.pvalue)
+
+
+def script_contrasts(arm: Arm) -> list[ScriptPair]:
+    """Compare languages that were tested in two scripts, where their items are the same."""
+    answers = arm.answers()
+    if not have_the_same_items(arm.predictions):
+        return []
+    return [
+        ScriptPair(arm.title, one, other, bootstrap_mean(answers[other] - answers[one]))
+        for one, other in script_pairs(list(answers))
+    ]

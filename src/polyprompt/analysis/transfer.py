@@ -1,0 +1,267 @@
+"""How much accuracy falls with distance, and whether a setting changes that.
+
+A weaker correlation alone is not a smaller bias: it also falls when accuracies are noisier or
+closer together. What is compared here is the slope, in points of accuracy per unit of distance.
+
+Axes: L languages, S seeds, N items, P settings.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+from numpy.typing import NDArray
+from scipy import stats
+
+from polyprompt.analysis.correlation import LEAST, family_interval, groups_of
+from polyprompt.seeds import generator
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An estimated effect.
+
+    Attributes:
+        value: The estimate.
+        low: End of the 95 % interval.
+        high: The other end.
+        p: Two-sided, that it is 0.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """A mixed model of accuracy on distance and setting.
+
+    Attributes:
+        slope: Accuracy per unit of distance in the first setting.
+        change: What the setting adds to the slope, per unit of setting.
+        gain: What the setting adds at the languages' mean distance, per unit of setting.
+        n: Languages.
+        converged: Whether the fit did.
+    """
+
+    slope: Effect
+    change: Effect
+    gain: Effect
+    n: int
+    converged: bool
+
+
+def mixed_model(
+    accuracy: Float[np.ndarray, "P L S"],
+    distance: Float[np.ndarray, " L"],
+    setting: Sequence[float] = (0.0, 1.0),
+) -> Slopes | None:
+    """Fit accuracy ~ distance × setting with random language, language × setting and seed.
+
+    Accuracies are means over the same items in every setting. An item's own difficulty is then the
+    same in all cells of a language, and where items are parallel in all cells whatsoever: a random
+    item moves the intercept and no slope, so that the model of single answers gives the same
+    slopes and errors (tests show it) at a hundredth of the cost.
+
+    Args:
+        accuracy: Of every setting, language and seed.
+        distance: Of the languages; NaN leaves one out.
+        setting: Value of each setting: 0 and 1, or for example log2 of prompt lengths.
+
+    Returns:
+        The slopes; None for fewer than ``LEAST`` languages or distances that are all alike.
+    """
+    import pandas as pd
+    import statsmodels.formula.api as smf
+
+    there = ~np.isnan(distance)
+    languages = int(there.sum())
+    if languages < LEAST or np.ptp(distance[there]) < 1e-9:
+        return None
+    frame = _cells(accuracy[:, there], distance[there] - distance[there].mean(), setting)
+    components = {"language": "0 + C(language)", "both": "0 + C(language):C(arm)"}
+    if accuracy.shape[2] > 1:
+        components["seed"] = "0 + C(seed)"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a component at its bound of 0 warns; convergence is told
+        model = smf.mixedlm(
+            "accuracy ~ distance * setting",
+            pd.DataFrame(frame),
+            groups=np.ones(len(frame["accuracy"])),
+            vc_formula=components,
+        )
+        fit = model.fit(reml=True, method="powell")  # gradients stall at bounds
+    freedom = max(languages - 2, 1)
+    effects = {
+        name: _effect(float(fit.fe_params[name]), float(fit.bse_fe[name]), freedom)
+        for name in ("distance", "distance:setting", "setting")
+    }
+    return Slopes(
+        effects["distance"],
+        effects["distance:setting"],
+        effects["setting"],
+        languages,
+        bool(fit.converged),
+    )
+
+
+def _cells(
+    accuracy: NDArray[np.float64], distance: NDArray[np.float64], setting: Sequence[float]
+) -> dict[str, NDArray[np.float64]]:
+    """Write a table of accuracies as columns."""
+    arms, languages, seeds = accuracy.shape
+    arm, language, seed = np.meshgrid(
+        np.arange(arms), np.arange(languages), np.arange(seeds), indexing="ij"
+    )
+    return {
+        "accuracy": accuracy.ravel(),
+        "arm": arm.ravel(),
+        "language": language.ravel(),
+        "seed": seed.ravel(),
+        "distance": distance[language.ravel()],
+        "setting": np.asarray(setting, dtype=float)[arm.ravel()],
+    }
+
+
+def _effect(value: float, error: float, freedom: int) -> Effect:
+    """Give an estimate its t interval over languages."""
+    if not error > 0:
+        return Effect(value, value, value, 1.0 if value == 0 else 0.0)
+    half = error * float(stats.t.ppf(0.975, freedom))
+    p = float(2 * stats.t.sf(abs(value) / error, freedom))
+    return Effect(value, value - half, value + half, p)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A regression over languages with intervals that resample families.
+
+    Attributes:
+        effects: Per predictor: per unit of it, accuracy.
+        n: Languages that have all values.
+        families: Of these languages.
+        left_out: Languages that lack a value.
+    """
+
+    effects: Mapping[str, Effect]
+    n: int
+    families: int
+    left_out: int
+
+
+def regress(
+    y: Float[np.ndarray, " L"],
+    predictors: Mapping[str, Float[np.ndarray, " L"]],
+    families: Sequence[str],
+) -> Regression | None:
+    """Regress a value of languages, such as a gain, on several others at once.
+
+    Args:
+        y: What is explained.
+        predictors: By name; NaN leaves a language out.
+        families: Of the languages; p is by ordinary least squares with errors clustered by them.
+
+    Returns:
+        None where there are too few languages or families, or predictors depend on one another.
+    """
+    import statsmodels.api as sm
+
+    x = np.column_stack(list(predictors.values()))
+    there = ~np.isnan(np.column_stack([x, y])).any(1)
+    design = np.column_stack([np.ones(int(there.sum())), x[there]])
+    own = [name for name, here in zip(families, there, strict=True) if here]
+    groups = groups_of(own)
+    enough = len(design) > design.shape[1] + 2 and len(groups) > 2
+    if not enough or np.linalg.matrix_rank(design) < design.shape[1]:
+        return None
+    labels = np.zeros(len(design), dtype=int)
+    for number, rows in enumerate(groups):
+        labels[rows] = number
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few clusters; the interval resamples them
+        fit = sm.OLS(y[there], design).fit(cov_type="cluster", cov_kwds={"groups": labels})
+    target = y[there]
+    effects = {}
+    for column, name in enumerate(predictors, start=1):
+
+        def slope(rows: NDArray[np.int64], column: int = column) -> float:
+            return float(np.linalg.lstsq(design[rows], target[rows], rcond=None)[0][column])
+
+        low, high = family_interval(groups, slope)
+        value = float(fit.params[column])
+        effects[name] = Effect(
+            value,
+            float("nan") if low is None else low,
+            float("nan") if high is None else high,
+            float(fit.pvalues[column]),
+        )
+    return Regression(effects, len(design), len(groups), int((~there).sum()))
+
+
+def best_setting(
+    answers: Float[np.ndarray, "P S N"], resamples: int = RESAMPLES, seed: int = 0
+) -> NDArray[np.float64]:
+    """Give how often each setting is a language's best when seeds and items are drawn again.
+
+    Args:
+        answers: Right answers (0 or 1) of every setting, paired by seed and item.
+        resamples: Number of draws.
+        seed: Of the draws.
+
+    Returns:
+        A share per setting; settings that tie share.
+    """
+    _, seeds, items = answers.shape
+    rng = generator(seed, "best setting")
+    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    of_items = rng.multinomial(items, np.full(items, 1 / items), size=resamples) / items
+    means = np.einsum("bs,psn,bn->bp", of_seeds, answers, of_items, optimize=True)
+    best = means >= means.max(1, keepdims=True) - 1e-12
+    return (best / best.sum(1, keepdims=True)).mean(0)
+
+
+def script_pairs(languages: Sequence[str]) -> list[tuple[str, str]]:
+    """Find languages that stand there in two scripts: the same sentences, written differently.
+
+    Args:
+        languages: SIB-200 codes.
+
+    Returns:
+        Pairs of codes; of more than two scripts every pair.
+    """
+    known = sorted(languages)
+    return [
+        (first, second)
+        for i, first in enumerate(known)
+        for second in known[i + 1 :]
+        if first.partition("_")[0] == second.partition("_")[0]
+    ]
+
+
+def accuracy_table(
+    predictions: pl.DataFrame, languages: Sequence[str]
+) -> tuple[Float[np.ndarray, "L S"], tuple[str, ...]]:
+    """Tabulate a setting's accuracies.
+
+    Args:
+        predictions: Of its runs, baselines left out or not.
+        languages: In the order wanted.
+
+    Returns:
+        Accuracies by language and run, NaN where one was not tested, and the runs' names.
+    """
+    own = predictions.filter(pl.col("baseline").is_null(), pl.col("label").is_not_null())
+    means = own.group_by("run", "language").agg(
+        (pl.col("prediction") == pl.col("label")).mean().alias("accuracy")
+    )
+    runs = own["run"].unique(maintain_order=True).to_list()
+    known = {(row[0], row[1]): row[2] for row in means.iter_rows()}
+    table = [[known.get((run, code), np.nan) for run in runs] for code in languages]
+    return np.array(table, dtype=float), tuple(runs)

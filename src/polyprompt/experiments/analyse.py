@@ -1,0 +1,273 @@
+"""Gives the cross-lingual account of a study from the runs on disk."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from polyprompt.analysis.account import Arm, contrasts, correlations
+from polyprompt.analysis.facts import Facts, language_facts, relative_tokens
+from polyprompt.analysis.groups import group_contrast, script_contrasts
+from polyprompt.analysis.series import series
+from polyprompt.analysis.significance import Components, variance_components
+from polyprompt.analysis.sources import source_matrix
+from polyprompt.analysis.summary import have_the_same_items
+from polyprompt.errors import ConfigError, StoreError, nearest
+from polyprompt.experiments.results import Setting, markdown_tables, varying
+from polyprompt.languages.catalogue import CORPUS_UNITS
+from polyprompt.languages.distance import Origin
+from polyprompt.report.account_tables import (
+    component_table,
+    contrast_table,
+    correlation_table,
+    gain_table,
+    group_table,
+    script_pair_table,
+    series_tables,
+    slope_table,
+    source_tables,
+)
+from polyprompt.report.score_tables import Table
+from polyprompt.tables import write_text
+
+_CORPUS_OF = {"bloom": "bloom", "xglm": "xglm", "xlm-roberta": "xlmr", "mt5": "mt5"}
+"""Corpora of the model types whose pre-training data is published."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of an account.
+
+    Attributes:
+        corpus: One of ``CORPUS_UNITS``; None for the one the backbone's type was trained on.
+        origin: Whether distances rest on ``attested`` or ``predicted`` features.
+        reference: Title of the setting others are compared with; None for the first.
+        groups: Named pairs of groups of languages.
+    """
+
+    corpus: str | None = None
+    origin: Origin = "attested"
+    reference: str | None = None
+    groups: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None
+
+
+def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Table], list[str]]:
+    """Analyse settings that were tested in the same languages.
+
+    Raises:
+        ConfigError: There is no such corpus or setting.
+        StoreError: The settings were tested in different languages.
+
+    Returns:
+        Tables, and notes on how they were made and what was left out.
+    """
+    _check(settings, request)
+    arms = [_arm(setting) for setting in settings]
+    corpus = request.corpus or _CORPUS_OF.get(settings[0].records[0].get("model_type", ""))
+    seen_from: dict[tuple[str, ...], Facts] = {}
+    for setting, arm in zip(settings, arms, strict=True):
+        if setting.sources not in seen_from:
+            languages = [row.code for row in setting.summary.languages]
+            tokens = relative_tokens(arm.predictions, languages, setting.sources)
+            facts = language_facts(languages, setting.sources, corpus, tokens, request.origin)
+            seen_from[setting.sources] = facts
+    majority = _majority(arms[0].predictions)
+    tables = [
+        correlation_table(correlations(arm, seen_from[setting.sources], setting.sources, majority))
+        for setting, arm in zip(settings, arms, strict=True)
+    ]
+    for sources, facts in seen_from.items():
+        own = [a for s, a in zip(settings, arms, strict=True) if s.sources == sources]
+        tables += _compared(own, facts, sources, request)
+    tables += _matrix(settings, arms)
+    pairs = [pair for arm in arms for pair in script_contrasts(arm)]
+    tables += [script_pair_table(pairs)] if pairs else []
+    if len(seen_from) == 1:
+        ((sources, facts),) = seen_from.items()
+        tables += _series(settings, arms, facts, sources)
+    crossed = {arm.title: c for arm in arms if (c := _components(arm)) is not None}
+    if crossed:
+        sizes = next(_crossed(arm) for arm in arms if arm.title in crossed)
+        assert sizes is not None
+        tables.append(component_table(crossed, sizes.shape))  # type: ignore[arg-type]
+    return tables, _notes(next(iter(seen_from.values())), list(seen_from), corpus, request)
+
+
+def _compared(
+    arms: Sequence[Arm], facts: Facts, sources: Sequence[str], request: Request
+) -> list[Table]:
+    """Compare settings with the same source languages."""
+    titles = [arm.title for arm in arms]
+    if len(arms) < 2 or (request.reference is not None and request.reference not in titles):
+        return []
+    found = contrasts(arms, facts, sources, reference=request.reference)
+    tables = [contrast_table(found)] if found else []
+    explained = [one for one in found if any(one.slopes.values())]
+    tables += [table for one in explained for table in (slope_table(one), gain_table(one))]
+    grouped = [
+        group_contrast(name, own, (_named(arms, one.first), _named(arms, one.second)))
+        for name, own in (request.groups or {}).items()
+        for one in found
+    ]
+    kept = [one for one in grouped if one is not None]
+    return tables + ([group_table(kept)] if kept else [])
+
+
+def _matrix(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Table]:
+    """Build the matrix of sources and targets, where settings differ in their sources alone."""
+    differing = set(varying([setting.config for setting in settings]))
+    alone = differing and not differing - {"source", "source_shares", "arm"}
+    if not alone or not all(have_the_same_items(arm.predictions) for arm in arms):
+        return []
+    names = [s.config.get("arm") or "+".join(s.sources) for s in settings]
+    if len(set(names)) < len(names):
+        names = [setting.title for setting in settings]
+    of_source = {name: s.sources for name, s in zip(names, settings, strict=True)}
+    found = source_matrix(dict(zip(names, arms, strict=True)), of_source)
+    return source_tables(found)
+
+
+def write_account(folder: Path, title: str, tables: Sequence[Table], notes: Sequence[str]) -> Path:
+    """Write an account as Markdown into a study's folder."""
+    path = folder / "account.md"
+    listed = "".join(f"- {note}\n" for note in notes)
+    write_text(path, f"# {title}: the account\n\n{listed}\n{markdown_tables(tables)}\n")
+    return path
+
+
+def _check(settings: Sequence[Setting], request: Request) -> None:
+    """Refuse what cannot be analysed."""
+    if request.corpus is not None and request.corpus not in CORPUS_UNITS:
+        raise ConfigError(
+            f"There is no corpus '{request.corpus}'.{nearest(request.corpus, CORPUS_UNITS)} There "
+            f"are: {', '.join(CORPUS_UNITS)}."
+        )
+    titles = [setting.title for setting in settings]
+    if request.reference is not None and request.reference not in titles:
+        raise ConfigError(
+            f"There is no setting '{request.reference}'.{nearest(request.reference, titles)} There "
+            f"are: {', '.join(titles)}."
+        )
+    first = {row.code for row in settings[0].summary.languages}
+    for setting in settings[1:]:
+        if {row.code for row in setting.summary.languages} != first:
+            raise StoreError(
+                f"'{settings[0].title}' and '{setting.title}' were tested in different languages. "
+                "Analyse studies apart, or run them with the same targets."
+            )
+
+
+def _arm(setting: Setting) -> Arm:
+    """Take a setting's answers and seeds."""
+    predictions = pl.concat([run.predictions() for run in setting.runs])
+    pairs = {
+        run.name: (record["draw_seed"], record["train_seed"])
+        for run, record in zip(setting.runs, setting.records, strict=True)
+    }
+    return Arm(setting.title, predictions.filter(pl.col("baseline").is_null()), pairs)
+
+
+def _named(arms: Sequence[Arm], title: str) -> Arm:
+    """Find a setting."""
+    return next(arm for arm in arms if arm.title == title)
+
+
+def _majority(predictions: pl.DataFrame) -> dict[str, float]:
+    """Compute the share of the commonest class among each language's items."""
+    items = predictions.unique(["language", "id"])
+    counts = items.group_by("language", "label").len()
+    shares = counts.group_by("language").agg(pl.col("len").max() / pl.col("len").sum())
+    return dict(shares.iter_rows())
+
+
+def _series(
+    settings: Sequence[Setting], arms: Sequence[Arm], facts: Facts, sources: Sequence[str]
+) -> list[Table]:
+    """Describe settings along a number, where they differ in one and have the same seeds."""
+    differing = varying([setting.config for setting in settings])
+    tables = []
+    for name in differing:
+        others = [key for key in differing if key != name]
+        lines: dict[str, dict[float, Arm]] = {}
+        for setting, arm in zip(settings, arms, strict=True):
+            value = _number(setting, name)
+            if value is None:
+                lines.clear()
+                break
+            rest = ", ".join(f"{key}={setting.config.get(key)}" for key in others)
+            lines.setdefault(rest, {})[value] = arm
+        for rest, line in lines.items():
+            seeds = {tuple(sorted(arm.pairs.values())) for arm in line.values()}
+            if len(line) > 2 and len(seeds) == 1:
+                title = f"{name} ({rest})" if rest else name
+                tables += series_tables(series(title, line, facts, sources))
+    return tables
+
+
+def _number(setting: Setting, name: str) -> float | None:
+    """Read a number that sets settings apart; ``shots=all`` as its examples per class."""
+    value, record = setting.config.get(name), setting.records[0]
+    if name == "shots" and value == "all":
+        return record["train_examples"] / len(record["labels"])
+    numeric = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    return float(value) if numeric else None
+
+
+def _crossed(arm: Arm) -> np.ndarray | None:
+    """Arrange the answers of a crossed design as draws × trainings × items, over languages."""
+    draws = sorted({draw for draw, _ in arm.pairs.values()})
+    trainings = sorted({training for _, training in arm.pairs.values()})
+    whole = len(draws) > 1 and len(trainings) > 1
+    if not whole or len(arm.pairs) != len(draws) * len(trainings):
+        return None
+    answers = arm.answers()
+    if len({values.shape for values in answers.values()}) > 1:
+        return None
+    over = np.mean(list(answers.values()), axis=0)
+    names = sorted(arm.pairs)
+    order = [
+        names.index(next(run for run in names if arm.pairs[run] == (d, t)))
+        for d in draws
+        for t in trainings
+    ]
+    return over[order].reshape(len(draws), len(trainings), -1)
+
+
+def _components(arm: Arm) -> Components | None:
+    """Estimate where a setting's variance comes from, in a crossed design."""
+    values = _crossed(arm)
+    return None if values is None else variance_components(values)
+
+
+def _notes(facts: Facts, sources: Sequence[str], corpus: str | None, request: Request) -> list[str]:
+    """Say how the account was made and what was left out."""
+    missing = [
+        f"{kind} {int(np.isnan(values).sum())}"
+        for kind, values in facts.distances.items()
+        if np.isnan(values).any()
+    ]
+    few = [f"{kind} {number}" for kind, number in facts.few.items() if number]
+    unit = CORPUS_UNITS[corpus] if corpus else ""
+    seen = "; ".join("+".join(own) for own in sources)
+    return [
+        f"Seen from {seen} (of several sources the nearest), left out of all but the column that "
+        "has it. Correlations are signed: a distance that hurts is negative.",
+        "Intervals of correlations and of gains resample language families; p values beside r "
+        "treat languages as independent.",
+        f"Distances (from the first of these): URIEL, {request.origin} features; missing: "
+        f"{', '.join(missing) or 'none'}; resting on fewer than 20 features: "
+        f"{', '.join(few) or 'none'}.",
+        f"Stand-ins of the macro-language: {', '.join(facts.stand_ins) or 'none'}.",
+        f"Corpus: {corpus} ({unit})."
+        if corpus
+        else "Corpus of the backbone: not published, left out.",
+    ]
+
+
+def read_groups(config: Mapping[str, Any]) -> dict[str, tuple[list[str], list[str]]]:
+    """Read a study's named contrasts from its ``study.yaml``."""
+    found = config.get("contrasts") or {}
+    return {name: (list(sides[0]), list(sides[1])) for name, sides in found.items()}
