@@ -92,7 +92,7 @@ class LoraSettings(Settings):
 
     kind: Literal["lora"]
     rank: int = Field(default=8, ge=1)
-    alpha: float = Field(default=16, gt=0)
+    alpha: int = Field(default=16, ge=1)
     targets: tuple[str, ...] | None = None
 
 

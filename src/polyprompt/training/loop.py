@@ -205,6 +205,7 @@ def fitted_head(engine: Engine, member: Member) -> Head:
     return head.calibrated(read(engine, member, member.neutral)) if member.neutral else head
 
 
+@torch.no_grad()
 def _with_dev(engine: Engine, member: Member, best: BestState, record: StepRecord) -> StepRecord:
     """Measure the dev loss, remember the state if it is the best, and complete the record."""
     if not member.dev:

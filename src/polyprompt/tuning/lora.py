@@ -38,7 +38,8 @@ class Lora(WeightPart):
 
     def finish(self) -> None:
         """Freeze the additions, which stay in place."""
-        self.trained.requires_grad_(requires_grad=False)
+        for parameter in self.trained:
+            parameter.requires_grad = False
 
     def copy_to(self, backbone: Backbone) -> None:
         """Put the trained additions into another copy of the backbone."""
@@ -54,7 +55,8 @@ def apply_lora(backbone: Backbone, tensors: Mapping[str, Tensor], settings: Lora
         RuntimeError: A shape differs.
     """
     for name, parameter in _inject(backbone, settings, 0).items():
-        parameter.copy_(tensors[name]).requires_grad_(requires_grad=False)
+        parameter.copy_(tensors[name])
+        parameter.requires_grad = False
 
 
 def _inject(backbone: Backbone, settings: LoraSettings, seed: int) -> dict[str, nn.Parameter]:
@@ -67,10 +69,15 @@ def _inject(backbone: Backbone, settings: LoraSettings, seed: int) -> dict[str, 
     if find_spec("peft") is None:
         raise BackboneError("A part of kind lora needs PEFT: pip install 'polyprompt[peft]'.")
     from peft import LoraConfig, inject_adapter_in_model
+    from transformers.pytorch_utils import Conv1D
 
     targets = _targets(backbone, settings)
     config = LoraConfig(
-        r=settings.rank, lora_alpha=settings.alpha, lora_dropout=0.0, target_modules=targets
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=0.0,
+        target_modules=targets,
+        fan_in_fan_out=isinstance(backbone.model.get_submodule(targets[0]), Conv1D),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
