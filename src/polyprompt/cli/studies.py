@@ -21,6 +21,10 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Profile = Annotated[
     bool, typer.Option("--profile", help="Print what each stage cost, and how near the limit.")
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Probe and print what would be computed; compute nothing else."),
+]
 
 
 def run(
@@ -28,8 +32,12 @@ def run(
     overrides: Overrides = None,
     quiet: Quiet = False,  # noqa: FBT002 (a flag of the command line)
     profile: Profile = False,  # noqa: FBT002 (a flag of the command line)
+    dry_run: DryRun = False,  # noqa: FBT002 (a flag of the command line)
 ) -> None:
     """Run a study and print its table; what is already complete is not run again."""
+    if dry_run:
+        show_estimate(study, overrides or [], quiet=quiet)
+        return
     from polyprompt.cli.console import ProgressView, make_console, print_table, program_name
     from polyprompt.experiments.config import load_study
     from polyprompt.experiments.results import gather, write_reports
@@ -61,6 +69,23 @@ def run(
             f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {first} -", markup=False
         )
     console.print(f"  {name} fit YOUR.csv --text-column text --label-column label", markup=False)
+
+
+def show_estimate(study: str, overrides: list[str], *, quiet: bool) -> None:
+    """Print what a study would compute, and about how long that takes here."""
+    from polyprompt.cli.console import ProgressView, make_console, print_table
+    from polyprompt.experiments.config import load_study
+    from polyprompt.experiments.estimate import Estimate, estimate_study, estimate_table
+
+    console, found = make_console(), []
+    with ProgressView(console, quiet=quiet).open() as view:
+        for event in estimate_study(load_study(study, overrides)):
+            if isinstance(event, Estimate):
+                found.append(event)
+            else:
+                view.show(event)
+    print_table(console, estimate_table(found))
+    console.print("Loading, writing and other work of this machine come on top.", markup=False)
 
 
 def check(study: StudyPath, overrides: Overrides = None) -> None:

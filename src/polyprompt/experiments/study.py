@@ -37,7 +37,7 @@ def _run_all(study: Study) -> Iterator[Event]:
     check_writable(study.folder)
     text = yaml.safe_dump(study.settings.model_dump(mode="json"), sort_keys=False, width=100)
     write_text(study.folder / "study.yaml", text)
-    left = [group for group in (_without_complete(study, g) for g in groups) if group is not None]
+    left = _left(study, groups)
     skipped = len(study.runs) - sum(len(group.runs) for group in left)
     if skipped:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
@@ -83,6 +83,26 @@ def study_folders(study: Study) -> list[RunFolder]:
     """
     study = resolved(study)
     return [RunFolder(study.folder / run.name) for group in plan_study(study) for run in group.runs]
+
+
+def groups_left(study: Study) -> Iterator[list[GroupPlan]]:
+    """Plan what is not complete of a study: of its search, if it has one, and of itself.
+
+    Raises:
+        PolypromptError: The study cannot be planned.
+    """
+    if study.settings.search is not None:
+        plan_study(study)
+        trial = search_study(study)
+        searching = _left(trial, plan_study(trial))
+        yield searching
+        study = study if searching else resolved(study)
+    yield _left(study, plan_study(study))
+
+
+def _left(study: Study, groups: Sequence[GroupPlan]) -> list[GroupPlan]:
+    """Leave out what is complete."""
+    return [left for left in (_without_complete(study, g) for g in groups) if left is not None]
 
 
 def _without_complete(study: Study, group: GroupPlan) -> GroupPlan | None:

@@ -1,0 +1,195 @@
+"""What a study will compute, and about how long that takes, after a short probe."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from polyprompt.capabilities import SimilaritySettings
+from polyprompt.data.encoding import Encoded
+from polyprompt.experiments.assemble import build_encoder, build_group, words_of
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.config import Study
+from polyprompt.experiments.events import Event
+from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.experiments.study import groups_left
+from polyprompt.models.backbone import Backbone
+from polyprompt.report.score_tables import Table
+from polyprompt.training.loop import add_gradients
+from polyprompt.training.member import prompts_of
+
+_PROBED_INPUTS = 16
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one group will compute.
+
+    Attributes:
+        runs: In the group.
+        engine: Its kind.
+        steps: Optimiser steps of its longest run.
+        train_tokens: Through the model with gradient, each run's own counted.
+        read_tokens: Without gradient: dev sets, texts encoded once, prompts behind them, baselines.
+        seconds: By the rates that the probe measured.
+    """
+
+    runs: int
+    engine: str
+    steps: int
+    train_tokens: int
+    read_tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """Tokens per second with and without gradient."""
+
+    train: float
+    read: float
+
+
+def estimate_study(study: Study) -> Iterator[Event | Estimate]:
+    """Estimate what is not complete of a study, search included.
+
+    Every kind of group is probed once: two training steps and a few test sentences. Rates of other
+    groups of the kind are taken to be the same.
+
+    Args:
+        study: Its search's choice, as far as it is not made, is taken to cost what any would.
+
+    Yields:
+        Progress, and an estimate per group.
+    """
+    from polyprompt.models.load import load_backbone
+
+    rates: dict[str, _Rates] = {}
+    loaded: dict[str, Backbone] = {}
+    for groups in groups_left(study):
+        for plan in groups:
+            settings = plan.runs[0].settings
+            name = repr(settings.backbone)
+            key = f"{name} {plan.choice.kind} {sorted(settings.weight_parts)}"
+            if key not in rates:
+                asked = f"{settings.backbone.name}, {plan.choice.kind} engine"
+                yield Event("load", 0, 1, f"probing {asked}")
+                loaded.pop(name, None)  # what an earlier probe has unfrozen
+                loaded[name] = load_backbone(settings.backbone)
+                rates[key] = _probe(plan, loaded[name])
+            yield _estimate(plan, loaded[name], rates[key])
+
+
+def estimate_table(found: Sequence[Estimate]) -> Table:
+    """Tabulate estimates, their sum last."""
+    rows = [
+        (
+            str(index),
+            str(one.runs),
+            one.engine,
+            str(one.steps),
+            f"{one.train_tokens / 1e6:.2f}",
+            f"{one.read_tokens / 1e6:.2f}",
+            duration(one.seconds),
+        )
+        for index, one in enumerate(found, start=1)
+    ]
+    rows.append(
+        (
+            "all",
+            str(sum(one.runs for one in found)),
+            "",
+            "",
+            f"{sum(one.train_tokens for one in found) / 1e6:.2f}",
+            f"{sum(one.read_tokens for one in found) / 1e6:.2f}",
+            duration(sum(one.seconds for one in found)),
+        )
+    )
+    columns = (
+        "group", "runs", "engine", "steps", "million tokens to train", "to read", "about",
+    )  # fmt: skip
+    return Table("What is left to compute", columns, tuple(rows), "rrlrrrr")
+
+
+def duration(seconds: float) -> str:
+    """Write seconds for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _probe(plan: GroupPlan, backbone: Backbone) -> _Rates:
+    """Measure the rates of a group; the first of two passes warms up."""
+    group = build_group(plan, backbone)
+    members = group.members
+    rows = {run: next(member.batches()) for run, member in enumerate(members)}
+    for run, member in enumerate(members):
+        some = [member.train[row] for row in rows[run]]
+        group.engine.keep(some, prompts_of([member]).lengths[0])
+    train = _rate(backbone, lambda: add_gradients(group.engine, members, rows))
+    test = plan.data.splits["test"]
+    inputs = group.encoder.encode(test[:: max(1, len(test) // _PROBED_INPUTS)][:_PROBED_INPUTS])
+
+    @torch.no_grad()
+    def read() -> None:
+        group.engine.every(inputs, prompts_of(members))
+
+    return _Rates(train, _rate(backbone, read))
+
+
+def _rate(backbone: Backbone, compute: Callable[[], object]) -> float:
+    """Measure tokens per second of the second of two passes."""
+    rate = 1.0
+    for _ in range(2):
+        before, start = backbone.work.tokens, time.perf_counter()
+        compute()
+        elapsed = max(time.perf_counter() - start, 1e-9)
+        rate = max(backbone.work.tokens - before, 1) / elapsed
+    return rate
+
+
+def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
+    """Count the tokens of a group."""
+    cached, first = plan.choice.kind == "cached", plan.runs[0].settings
+    words = words_of(head_of(first), plan.card.labels, backbone)
+    behind = 0 if words is None else sum(map(len, words.branches))
+    encoder = build_encoder(plan.runs[0].layout, first, backbone)
+    tested = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
+    inputs, texts = len(tested), _tokens(encoder.encode(tested))
+    train, read, longest = 0.0, float(texts if cached else 0), 0
+    for run in plan.runs:
+        live = run.layout.prompt_length + behind
+        drawn, dev = (encoder.encode(some) for some in (run.draw.train, run.draw.dev))
+        steps, epochs = _steps(run)
+        longest = max(longest, steps)
+        own = 0 if cached else _tokens(drawn) / len(drawn)
+        train += steps * run.settings.training.batch_size * (live + own)
+        again = [*dev, *drawn] if _reads_examples(run) else dev
+        of_dev = (epochs + 1) * (len(again) * live + (0 if cached else _tokens(again)))
+        read += of_dev + inputs * live + (_tokens(drawn) + _tokens(dev) if cached else texts)
+    if words is not None and first.baselines and not plan.trains_weights:
+        asked = 1 + bool(first.in_context_tokens)
+        read += asked * texts * len({run.settings.draw_seed for run in plan.runs})
+    seconds = train / rates.train + read / rates.read
+    return Estimate(len(plan.runs), plan.choice.kind, longest, round(train), round(read), seconds)
+
+
+def _reads_examples(run: RunPlan) -> bool:
+    """Say whether a head takes class means from the training examples whenever dev is read."""
+    head = head_of(run.settings)
+    return isinstance(head, SimilaritySettings) and head.prototypes.examples > 0
+
+
+def _steps(run: RunPlan) -> tuple[int, int]:
+    """Count a run's steps and epochs."""
+    training = run.settings.training
+    of_epoch = -(-len(run.draw.train) // training.batch_size)
+    steps = of_epoch * training.epochs
+    steps = min(steps, training.max_steps or steps)
+    return steps, -(-steps // of_epoch)
+
+
+def _tokens(inputs: Sequence[Encoded]) -> int:
+    """Count the tokens of inputs."""
+    return sum(encoded.tokens for encoded in inputs)
