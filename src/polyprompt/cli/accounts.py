@@ -48,3 +48,43 @@ def analyse(
         console.print(f"- {note}", style="dim", markup=False)
     path = write_account(study, study_title(study), tables, notes)
     console.print(f"Written: {path}", markup=False)
+
+
+def compare(
+    study: StudyFolder,
+    table: Annotated[
+        str, typer.Option("--with", help="The printed table, e.g. philippy2024.table4.")
+    ],
+    column: Annotated[
+        str, typer.Option("--column", help="One of its columns, language by language.")
+    ] = "",
+) -> None:
+    """Set a study's accuracies beside those that a paper prints."""
+    from polyprompt.analysis.reference import compare as beside
+    from polyprompt.analysis.reference import reference
+    from polyprompt.cli.console import make_console, print_table
+    from polyprompt.errors import ConfigError, nearest
+    from polyprompt.experiments.results import gather, markdown_tables
+    from polyprompt.experiments.store import complete_runs, study_title
+    from polyprompt.report.reference_tables import comparison_table, side_by_side
+    from polyprompt.tables import write_text
+
+    printed = reference(table)
+    if column and column not in printed:
+        raise ConfigError(
+            f"{table} has no column '{column}'.{nearest(column, printed)} It has: "
+            f"{', '.join(printed)}."
+        )
+    found = []
+    for setting in gather(list(complete_runs(study))):
+        ours = {row.code: row.accuracy.mean for row in setting.summary.languages}
+        chosen = [column] if column else list(printed)
+        found += [beside(setting.title, ours, name, printed[name]) for name in chosen]
+    tables = [comparison_table(found)]
+    tables += [side_by_side(one, printed[one.column]) for one in found] if column else []
+    console = make_console()
+    for one in tables:
+        print_table(console, one)
+    path = study / f"beside_{table}.md"
+    write_text(path, f"# {study_title(study)} beside {table}\n\n{markdown_tables(tables)}")
+    console.print(f"Written: {path}", markup=False)

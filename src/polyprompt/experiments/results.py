@@ -81,6 +81,11 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
     groups: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
     for folder in complete:
         record = folder.record()
+        if "data_identity" not in record:
+            raise StoreError(
+                f"{folder.path} was written by an early version, which noted less. Delete it and run "
+                "the study again."
+            )
         config = {k: v for k, v in folder.config().items() if k not in _NOT_A_SETTING}
         config["backbone"] = {k: v for k, v in config["backbone"].items() if k != "device"}
         config["contents"] = f"{record['data_identity']}, {record['backbone_identity']}"
