@@ -35,7 +35,9 @@ def test_tokens_are_those_that_a_run_then_computes(toy_study, arm):
 
 
 def test_a_search_is_counted_with_the_study_behind_it(toy_study):
-    value = toy_study | {"search": {"seeds": [7, 8], "grid": {"training.learning_rate": [0.1, 0.2]}}}
+    value = toy_study | {
+        "search": {"seeds": [7, 8], "grid": {"training.learning_rate": [0.1, 0.2]}}
+    }
     found = estimates(value)
     assert [one.runs for one in found] == [4, 2]
     table = estimate_table(found)

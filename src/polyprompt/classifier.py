@@ -71,9 +71,7 @@ def fit_settings(**changes: Any) -> RunSettings:
         "draw_seed": seed,
         "training": training,
     }
-    (run,) = build_study(value | changes, "Settings").runs
-    check_fit(run)
-    return run
+    return check_fit(build_study(value | changes, "Settings").runs[0])
 
 
 class Classifier:
@@ -248,7 +246,7 @@ def own_examples(
 
 
 def _check_list(values: object, name: str) -> None:
-    """Refuse a string where several are expected; its letters would be taken."""
+    """Refuse a string where several are expected."""
     if isinstance(values, str):
         raise DataError(f"{name} is one string; expected a list of strings.")
 

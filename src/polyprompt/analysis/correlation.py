@@ -7,7 +7,7 @@ depends on which families were in the study.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -68,8 +68,7 @@ def correlate(
     groups = groups_of([name for name, here in zip(families, there, strict=True) if here])
     if not _varies(x) or not _varies(y):
         return Correlation(None, None, None, None, len(x), len(groups))
-    test = stats.pearsonr if method == "pearson" else stats.spearmanr
-    found = test(x, y)
+    found: Any = (stats.pearsonr if method == "pearson" else stats.spearmanr)(x, y)
     compute = coefficient(method)
     low, high = family_interval(groups, lambda rows: compute(x[rows], y[rows]), resamples, seed)
     return Correlation(float(found.statistic), low, high, float(found.pvalue), len(x), len(groups))

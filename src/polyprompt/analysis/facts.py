@@ -11,11 +11,12 @@ import polars as pl
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from polyprompt.languages.catalogue import catalogue
+from polyprompt.languages.catalogue import Corpus, catalogue
 from polyprompt.languages.distance import (
     FEW_FEATURES,
     KINDS,
     PREDICTED_KINDS,
+    Distance,
     Origin,
     distance,
     same_script,
@@ -78,24 +79,30 @@ def language_facts(
         tokens: Mean tokens of a sentence in each language, relative to the source's.
         origin: Of the features; kinds that are never predicted take the attested ones.
     """
-    known = catalogue()
-    found = [known.get(code) for code in languages]
     values, stand_ins, few = _distances(languages, sources, origin)
     other = [0.0 if any(same_script(s, c) for s in sources) else 1.0 for c in languages]
     values["other_script"] = np.array(other)
-    amounts, seen = np.full(len(languages), np.nan), np.full(len(languages), np.nan)
-    for index, language in enumerate(found):
-        own = language.corpora[corpus] if language and corpus else None
-        if own is not None:
-            amounts[index] = np.nan if own.amount is None else own.amount
-            seen[index] = np.nan if own.seen is None else float(own.seen)
+    held = [_held(code, corpus) for code in languages]
+    amounts, seen = _numbers([own.amount for own in held]), _numbers([own.seen for own in held])
     values["corpus"] = amounts
     with np.errstate(divide="ignore", invalid="ignore"):
         values["log_corpus"] = np.where(amounts > 0, np.log10(amounts), np.nan)
     if tokens is not None:
         values["tokens"] = tokens
-    families = tuple(language.family if language else "" for language in found)
+    known = catalogue()
+    families = tuple(known[code].family if code in known else "" for code in languages)
     return Facts(tuple(languages), families, values, seen, stand_ins, few)
+
+
+def _numbers(values: Sequence[float | None]) -> Float[np.ndarray, " L"]:
+    """Write numbers, NaN where one is missing."""
+    return np.array([np.nan if value is None else float(value) for value in values], dtype=float)
+
+
+def _held(code: str, corpus: str | None) -> Corpus:
+    """Say how much of a language a corpus has."""
+    language = catalogue().get(code)
+    return language.corpora[corpus] if language and corpus else Corpus(None, None)
 
 
 def _distances(
@@ -105,21 +112,20 @@ def _distances(
     values, stand_ins, few = {}, dict[str, None](), {}
     for kind in KINDS:
         own: Origin = origin if kind in PREDICTED_KINDS else "attested"
-        column, small = [], 0
-        for code in languages:
-            there = [distance(source, code, kind, own) for source in sources]
-            there = [one for one in there if one.value is not None]
-            if not there:
-                column.append(np.nan)
-                continue
-            nearest = min(there, key=lambda one: one.value or 0.0)
-            column.append(nearest.value)
-            small += nearest.shared is not None and nearest.shared < FEW_FEATURES
-            if nearest.stand_in:
-                stand_ins[code] = None
-        values[kind] = np.array(column, dtype=float)
-        few[kind] = small
+        column = [_nearest(code, sources, kind, own) for code in languages]
+        values[kind] = _numbers([d.value for d in column])
+        shared = _numbers([d.shared for d in column if d.value is not None])
+        few[kind] = int((shared < FEW_FEATURES).sum())
+        pairs = zip(languages, column, strict=True)
+        stand_ins |= dict.fromkeys(code for code, d in pairs if d.stand_in)
     return values, tuple(stand_ins), few
+
+
+def _nearest(code: str, sources: Sequence[str], kind: str, origin: Origin) -> Distance:
+    """Give a language's distance to the nearest of several sources."""
+    there = [distance(source, code, kind, origin) for source in sources]
+    known = [one for one in there if one.value is not None]
+    return min(known, key=lambda one: one.value or 0.0) if known else Distance(None, None)
 
 
 def relative_tokens(

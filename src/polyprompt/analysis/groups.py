@@ -23,7 +23,7 @@ class GroupContrast:
         sizes: Languages of the one and the other group.
         gains: The change in each group.
         difference: Of these changes, resampling seeds and items.
-        p_languages: Permutation of languages between the groups.
+        p_languages: Permutation of languages between the groups; NaN where one has one language.
     """
 
     name: str
@@ -73,32 +73,38 @@ def group_contrast(
     sides = [[code for code in one if in_group(code, own)] for own in groups]
     if not all(sides) or set(sides[0]).intersection(sides[1]):
         return None
-    change = {code: other[code] - one[code] for side in sides for code in side}
-    gains = [float(np.mean([change[code].mean() for code in side])) for side in sides]
-    if have_the_same_items(arms[0].predictions):
-        between = np.mean([change[c] for c in sides[0]], 0) - np.mean(
-            [change[c] for c in sides[1]], 0
-        )
-        difference = bootstrap_mean(between)
-    else:
-        low, high = (
-            bootstrap_mean_over_languages([change[c] for c in side], parallel=False)
-            for side in sides
-        )
-        mean = gains[0] - gains[1]
-        half = float(np.hypot(low.high - low.mean, high.high - high.mean))
-        difference = Interval(mean, mean - half, mean + half)
-    values = np.array([change[code].mean() for side in sides for code in side])
-    p = _permuted_languages(values, len(sides[0]), permutations)
+    changes = [[other[code] - one[code] for code in side] for side in sides]
+    means = [np.array([change.mean() for change in side]) for side in changes]
+    difference = _between(*changes, parallel=have_the_same_items(arms[0].predictions))
+    p = _permuted_languages(np.concatenate(means), len(sides[0]), permutations)
     titles = arms[0].title, arms[1].title
-    sizes = len(sides[0]), len(sides[1])
-    return GroupContrast(name, titles, sizes, (gains[0], gains[1]), difference, p)
+    sizes, gains = (len(sides[0]), len(sides[1])), (float(means[0].mean()), float(means[1].mean()))
+    return GroupContrast(name, titles, sizes, gains, difference, p)
+
+
+def _between(
+    first: Sequence[NDArray[np.float64]], second: Sequence[NDArray[np.float64]], *, parallel: bool
+) -> Interval:
+    """Bootstrap the difference of two groups' mean changes over seeds and items."""
+    if parallel:
+        return bootstrap_mean(np.mean(first, axis=0) - np.mean(second, axis=0))
+    one, other = (bootstrap_mean_over_languages(g, parallel=False) for g in (first, second))
+    mean = one.mean - other.mean
+    low = float(np.hypot(one.mean - one.low, other.high - other.mean))
+    high = float(np.hypot(one.high - one.mean, other.mean - other.low))
+    return Interval(mean, mean - low, mean + high)
 
 
 def _permuted_languages(values: NDArray[np.float64], size: int, permutations: int) -> float:
-    """Compute the two-sided p of a difference of two groups' means by exchanging languages."""
+    """Compute the two-sided p of a difference of two groups' means by exchanging languages.
+
+    Returns:
+        NaN where a group has a single language.
+    """
     from scipy import stats
 
+    if min(size, len(values) - size) < 2:
+        return float("nan")
     found = stats.permutation_test(
         (values[:size], values[size:]),
         lambda a, b, axis=-1: a.mean(axis=axis) - b.mean(axis=axis),

@@ -50,7 +50,7 @@ def measure(
         own = table.filter(pl.col("baseline").is_null())
         truth = np.array([index[label] for label in own["label"]])
         scores = log_softmax(np.stack(own["scores"].to_list()).astype(float), axis=1)
-        accuracies.append(float((own["prediction"] == own["label"]).mean() or 0.0))
+        accuracies.append(float((own["prediction"] == own["label"]).to_numpy().mean()))
         losses.append(float(-scores[np.arange(len(truth)), truth].mean()))
     return Tried(point, tuple(accuracies), float(np.mean(losses)))
 

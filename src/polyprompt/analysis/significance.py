@@ -3,7 +3,7 @@
 Axes: S seeds, N items, L languages, D draws, T trainings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +72,7 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
     """Adjust the p of a study's named contrasts so that one false finding among all is rare."""
     from statsmodels.stats.multitest import multipletests
 
-    return _adjusted(p, lambda values: multipletests(values, method="holm")[1])
+    return _adjusted(p, lambda values: np.asarray(multipletests(values, method="holm")[1]))
 
 
 def benjamini_hochberg(p: Mapping[str, float]) -> dict[str, float]:
@@ -80,9 +80,10 @@ def benjamini_hochberg(p: Mapping[str, float]) -> dict[str, float]:
     return _adjusted(p, stats.false_discovery_control)
 
 
-def _adjusted(p: Mapping[str, float], method: object) -> dict[str, float]:
+def _adjusted(
+    p: Mapping[str, float], method: Callable[[list[float]], NDArray[np.float64]]
+) -> dict[str, float]:
     """Adjust values that have names; none where there are none."""
-    assert callable(method)
     return dict(zip(p, map(float, method(list(p.values()))), strict=True)) if p else {}
 
 

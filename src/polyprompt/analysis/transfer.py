@@ -174,7 +174,7 @@ def regress(
     import statsmodels.api as sm
 
     x = np.column_stack(list(predictors.values()))
-    there = ~np.isnan(np.column_stack([x, y])).any(1)
+    there = ~np.isnan(np.column_stack([x, y])).any(axis=1).reshape(-1)
     design = np.column_stack([np.ones(int(there.sum())), x[there]])
     own = [name for name, here in zip(families, there, strict=True) if here]
     groups = groups_of(own)

@@ -8,6 +8,9 @@ import typer
 StudyFolder = Annotated[
     Path, typer.Argument(metavar="FOLDER", help="A study's folder, e.g. runs/demo.")
 ]
+Corpus = Annotated[
+    str, typer.Option("--corpus", help="Corpus whose sizes explain: bloom, xglm, xlmr, mt5.")
+]
 Predicted = Annotated[
     bool, typer.Option("--predicted", help="Distances over predicted features too.")
 ]
@@ -15,10 +18,7 @@ Predicted = Annotated[
 
 def analyse(
     study: StudyFolder,
-    corpus: Annotated[
-        str,
-        typer.Option("--corpus", help="Corpus whose sizes explain: bloom, xglm, xlmr, mt5."),
-    ] = "",
+    corpus: Corpus = "",
     predicted: Predicted = False,  # noqa: FBT002 (a flag of the command line)
     reference: Annotated[
         str, typer.Option("--reference", help="The setting that all others are compared with.")
@@ -87,4 +87,27 @@ def compare(
         print_table(console, one)
     path = study / f"beside_{table}.md"
     write_text(path, f"# {study_title(study)} beside {table}\n\n{markdown_tables(tables)}")
+    console.print(f"Written: {path}", markup=False)
+
+
+def recommend(
+    study: StudyFolder,
+    corpus: Corpus = "",
+) -> None:
+    """Recommend a setting per target language, from dev splits of other families."""
+    from polyprompt.cli.console import make_console, print_table
+    from polyprompt.experiments.analyse import corpus_of
+    from polyprompt.experiments.recommending import recommendation_tables, recommendations
+    from polyprompt.experiments.results import gather, markdown_tables
+    from polyprompt.experiments.store import complete_runs, study_title
+    from polyprompt.tables import write_text
+
+    settings = gather(list(complete_runs(study)))
+    found = recommendations(settings, corpus_of(settings, corpus or None))
+    tables = recommendation_tables(found)
+    console = make_console()
+    for table in tables:
+        print_table(console, table)
+    path = study / "recommend.md"
+    write_text(path, f"# {study_title(study)}: recommended\n\n{markdown_tables(tables)}")
     console.print(f"Written: {path}", markup=False)

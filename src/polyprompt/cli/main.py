@@ -7,7 +7,7 @@ import sys
 import typer
 
 from polyprompt import __version__
-from polyprompt.cli.accounts import analyse, compare
+from polyprompt.cli.accounts import analyse, compare, recommend
 from polyprompt.cli.catalogues import backbones, languages, tasks
 from polyprompt.cli.people import fit, predict
 from polyprompt.cli.studies import check, report, run
@@ -24,7 +24,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (run, fit, predict, report, analyse, compare, check, tasks, languages, backbones):
+for command in (
+    run,
+    fit,
+    predict,
+    report,
+    analyse,
+    compare,
+    recommend,
+    check,
+    tasks,
+    languages,
+    backbones,
+):
     app.command()(command)
 
 

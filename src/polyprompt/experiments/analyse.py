@@ -12,7 +12,7 @@ from polyprompt.analysis.account import Arm, contrasts, correlations
 from polyprompt.analysis.facts import Facts, language_facts, relative_tokens
 from polyprompt.analysis.groups import group_contrast, script_contrasts
 from polyprompt.analysis.series import series
-from polyprompt.analysis.significance import Components, variance_components
+from polyprompt.analysis.significance import variance_components
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.errors import ConfigError, StoreError, nearest
@@ -66,14 +66,11 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
     """
     _check(settings, request)
     arms = [_arm(setting) for setting in settings]
-    corpus = request.corpus or _CORPUS_OF.get(settings[0].records[0].get("model_type", ""))
-    seen_from: dict[tuple[str, ...], Facts] = {}
-    for setting, arm in zip(settings, arms, strict=True):
-        if setting.sources not in seen_from:
-            languages = [row.code for row in setting.summary.languages]
-            tokens = relative_tokens(arm.predictions, languages, setting.sources)
-            facts = language_facts(languages, setting.sources, corpus, tokens, request.origin)
-            seen_from[setting.sources] = facts
+    corpus = corpus_of(settings, request.corpus)
+    seen_from = {
+        setting.sources: _facts(setting, arm, corpus, request.origin)
+        for setting, arm in zip(settings, arms, strict=True)
+    }
     majority = _majority(arms[0].predictions)
     tables = [
         correlation_table(correlations(arm, seen_from[setting.sources], setting.sources, majority))
@@ -88,12 +85,15 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
     if len(seen_from) == 1:
         ((sources, facts),) = seen_from.items()
         tables += _series(settings, arms, facts, sources)
-    crossed = {arm.title: c for arm in arms if (c := _components(arm)) is not None}
-    if crossed:
-        sizes = next(_crossed(arm) for arm in arms if arm.title in crossed)
-        assert sizes is not None
-        tables.append(component_table(crossed, sizes.shape))  # type: ignore[arg-type]
+    tables += _spread(arms)
     return tables, _notes(next(iter(seen_from.values())), list(seen_from), corpus, request)
+
+
+def _facts(setting: Setting, arm: Arm, corpus: str | None, origin: Origin) -> Facts:
+    """Collect the facts of a setting's languages, seen from its source."""
+    languages = [row.code for row in setting.summary.languages]
+    tokens = relative_tokens(arm.predictions, languages, setting.sources)
+    return language_facts(languages, setting.sources, corpus, tokens, origin)
 
 
 def _compared(
@@ -130,6 +130,20 @@ def _matrix(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Table]:
     return source_tables(found)
 
 
+def corpus_of(settings: Sequence[Setting], asked: str | None) -> str | None:
+    """Name the corpus whose sizes explain a study; None where the backbone's is not published.
+
+    Raises:
+        ConfigError: There is no such corpus.
+    """
+    if asked is not None and asked not in CORPUS_UNITS:
+        raise ConfigError(
+            f"There is no corpus '{asked}'.{nearest(asked, CORPUS_UNITS)} There are: "
+            f"{', '.join(CORPUS_UNITS)}."
+        )
+    return asked or _CORPUS_OF.get(settings[0].records[0].get("model_type", ""))
+
+
 def write_account(folder: Path, title: str, tables: Sequence[Table], notes: Sequence[str]) -> Path:
     """Write an account as Markdown into a study's folder."""
     path = folder / "account.md"
@@ -140,11 +154,6 @@ def write_account(folder: Path, title: str, tables: Sequence[Table], notes: Sequ
 
 def _check(settings: Sequence[Setting], request: Request) -> None:
     """Refuse what cannot be analysed."""
-    if request.corpus is not None and request.corpus not in CORPUS_UNITS:
-        raise ConfigError(
-            f"There is no corpus '{request.corpus}'.{nearest(request.corpus, CORPUS_UNITS)} There "
-            f"are: {', '.join(CORPUS_UNITS)}."
-        )
     titles = [setting.title for setting in settings]
     if request.reference is not None and request.reference not in titles:
         raise ConfigError(
@@ -191,20 +200,29 @@ def _series(
     tables = []
     for name in differing:
         others = [key for key in differing if key != name]
-        lines: dict[str, dict[float, Arm]] = {}
-        for setting, arm in zip(settings, arms, strict=True):
-            value = _number(setting, name)
-            if value is None:
-                lines.clear()
-                break
-            rest = ", ".join(f"{key}={setting.config.get(key)}" for key in others)
-            lines.setdefault(rest, {})[value] = arm
-        for rest, line in lines.items():
-            seeds = {tuple(sorted(arm.pairs.values())) for arm in line.values()}
-            if len(line) > 2 and len(seeds) == 1:
-                title = f"{name} ({rest})" if rest else name
-                tables += series_tables(series(title, line, facts, sources))
+        for rest, line in _lines(settings, arms, name, others).items():
+            title = f"{name} ({rest})" if rest else name
+            tables += series_tables(series(title, line, facts, sources)) if _is_series(line) else []
     return tables
+
+
+def _is_series(line: Mapping[float, Arm]) -> bool:
+    """Say whether settings along a number are three or more with the same seeds."""
+    return len(line) > 2 and len({tuple(sorted(arm.pairs.values())) for arm in line.values()}) == 1
+
+
+def _lines(
+    settings: Sequence[Setting], arms: Sequence[Arm], name: str, others: Sequence[str]
+) -> dict[str, dict[float, Arm]]:
+    """Sort settings by what else differs, then by a number; none where it is no number."""
+    lines: dict[str, dict[float, Arm]] = {}
+    for setting, arm in zip(settings, arms, strict=True):
+        value = _number(setting, name)
+        if value is None:
+            return {}
+        rest = ", ".join(f"{key}={setting.config.get(key)}" for key in others)
+        lines.setdefault(rest, {})[value] = arm
+    return lines
 
 
 def _number(setting: Setting, name: str) -> float | None:
@@ -212,8 +230,9 @@ def _number(setting: Setting, name: str) -> float | None:
     value, record = setting.config.get(name), setting.records[0]
     if name == "shots" and value == "all":
         return record["train_examples"] / len(record["labels"])
-    numeric = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-    return float(value) if numeric else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    return float(value)
 
 
 def _crossed(arm: Arm) -> np.ndarray | None:
@@ -236,13 +255,19 @@ def _crossed(arm: Arm) -> np.ndarray | None:
     return over[order].reshape(len(draws), len(trainings), -1)
 
 
-def _components(arm: Arm) -> Components | None:
-    """Estimate where a setting's variance comes from, in a crossed design."""
-    values = _crossed(arm)
-    return None if values is None else variance_components(values)
+def _spread(arms: Sequence[Arm]) -> list[Table]:
+    """Estimate where the variance of settings comes from, where their designs are crossed."""
+    crossed = {arm.title: values for arm in arms if (values := _crossed(arm)) is not None}
+    if not crossed:
+        return []
+    draws, trainings, items = next(iter(crossed.values())).shape
+    found = {title: variance_components(values) for title, values in crossed.items()}
+    return [component_table(found, (draws, trainings, items))]
 
 
-def _notes(facts: Facts, sources: Sequence[str], corpus: str | None, request: Request) -> list[str]:
+def _notes(
+    facts: Facts, sources: Sequence[Sequence[str]], corpus: str | None, request: Request
+) -> list[str]:
     """Say how the account was made and what was left out."""
     missing = [
         f"{kind} {int(np.isnan(values).sum())}"

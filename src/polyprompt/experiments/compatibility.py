@@ -99,8 +99,8 @@ def _check_sources(settings: RunSettings) -> None:
         )
 
 
-def check_fit(settings: RunSettings) -> None:
-    """Check that somebody's own examples can be fitted with these parts.
+def check_fit(settings: RunSettings) -> RunSettings:
+    """Check that somebody's own examples can be fitted with these parts; returns the settings.
 
     Raises:
         ConfigError: One of them trains the weights.
@@ -110,6 +110,7 @@ def check_fit(settings: RunSettings) -> None:
             "A fit trains soft prompts alone, because its folds share one frozen model. Train "
             "weights in a study (polyprompt run)."
         )
+    return settings
 
 
 def _check_weights(settings: RunSettings) -> None:

@@ -1,9 +1,8 @@
 """From ``study.yaml`` and overrides to checked settings; all faults are reported at once."""
 
 import copy
-import itertools
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -11,8 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from polyprompt.capabilities import RunSettings, SearchSettings, StudySettings
+from polyprompt.capabilities import RunSettings, StudySettings
 from polyprompt.errors import ConfigError, all_faults, nearest
+from polyprompt.experiments.grid import all_points, arm_faults, grid_faults
 from polyprompt.part_settings import PART_KINDS, WEIGHT_KINDS
 
 _SHORT_FORMS = {"backbone": "name", "initial": "kind", "head": "kind"}
@@ -99,57 +99,17 @@ def build_study(value: Mapping[str, Any], where: str) -> Study:
     """
     settings, faults = _validate(StudySettings, value)
     grid = value.get("grid") or {}
+    faults += grid_faults(grid, "grid") if isinstance(grid, dict) else []
+    assert settings is None or isinstance(settings, StudySettings)
+    faults += [] if settings is None else arm_faults(settings)
     runs: list[RunSettings] = []
-    if isinstance(grid, dict):
-        faults += _grid_faults(grid, "grid")
-    if isinstance(settings, StudySettings):
-        faults += arm_faults(settings)
-    if isinstance(settings, StudySettings) and not faults:
-        for arm, own in (settings.arms or {"": {}}).items():
-            for point in points(settings.grid):
-                run, wrong = _validate(RunSettings, _run_value(value, own | point | {"arm": arm}))
-                faults += [fault for fault in wrong if fault not in faults]
-                if isinstance(run, RunSettings):
-                    runs.append(_with_seeds(run))
-    if faults or not isinstance(settings, StudySettings):
+    for point in [] if settings is None or faults else list(all_points(settings)):
+        run, wrong = _validate(RunSettings, _run_value(value, point))
+        faults += [fault for fault in wrong if fault not in faults]
+        runs += [_with_seeds(run)] if isinstance(run, RunSettings) else []
+    if faults or settings is None:
         raise ConfigError(all_faults(where, faults))
     return Study(settings, tuple(runs), value)
-
-
-def arm_faults(settings: StudySettings) -> list[str]:
-    """Find what is wrong with a study's arms and with what is searched for them."""
-    faults = []
-    for arm, own in settings.arms.items():
-        faults += _key_faults(own, f"arms.{arm}")
-        faults += [
-            f"grid.{key}: the arm '{arm}' sets it, and the grid would override that. Take one out"
-            for key in settings.grid
-            if key in own
-        ]
-    return faults + (_search_faults(settings, settings.search) if settings.search else [])
-
-
-def _search_faults(settings: StudySettings, search: SearchSettings) -> list[str]:
-    """Find what is wrong with a search."""
-    faults = []
-    if bool(settings.arms) == bool(search.grid):
-        place = "search.arms: {ARM: {…}}" if settings.arms else "search.grid: {…}"
-        faults.append(
-            f"search: a study {'with' if settings.arms else 'without'} arms needs {place}"
-        )
-    for arm, grid in search.arms.items():
-        if arm not in settings.arms:
-            known = nearest(arm, settings.arms)
-            faults.append(f"search.arms.{arm}: there is no arm of that name.{known}")
-        faults += _grid_faults(grid, f"search.arms.{arm}")
-    faults += _grid_faults(search.grid, "search.grid")
-    sizes = {arm: len(list(points(grid))) for arm, grid in search.arms.items()}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{arm} {size}" for arm, size in sizes.items())
-        faults.append(
-            f"search.arms: every arm gets as many points to choose from; they have {listed}"
-        )
-    return faults
 
 
 def apply_overrides(value: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -198,33 +158,6 @@ def set_dotted(value: dict[str, Any], key: str, new: Any) -> None:
         value[name] = dict(inner) if isinstance(inner, Mapping) else {}
         value = value[name]
     value[last] = new
-
-
-def points(grid: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    """Give the points of the grid; the last key varies fastest."""
-    for values in itertools.product(*grid.values()):
-        yield dict(zip(grid, values, strict=True))
-
-
-def _grid_faults(grid: Mapping[str, Any], where: str) -> list[str]:
-    """Find grid keys that name no setting, and values that are no lists."""
-    return _key_faults(grid, where) + [
-        f"{where}.{key}: expected a list of values, e.g. [1, 2]"
-        for key, values in grid.items()
-        if not isinstance(values, list) or not values
-    ]
-
-
-def _key_faults(keys: Iterable[str], where: str) -> list[str]:
-    """Find dotted keys that name no setting of a run."""
-    faults = []
-    for key in keys:
-        top = str(key).split(".")[0]
-        if top in StudySettings.model_fields and top not in RunSettings.model_fields:
-            faults.append(f"{where}.{key}: '{top}' belongs to the study as a whole")
-        elif top not in RunSettings.model_fields:
-            faults.append(f"{where}.{key}: unknown key.{nearest(top, RunSettings.model_fields)}")
-    return faults
 
 
 def _run_value(value: Mapping[str, Any], point: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import polars as pl
 
 from polyprompt.analysis.diagnosis import diagnose
 from polyprompt.analysis.summary import Summary, summarise
+from polyprompt.capabilities import RunSettings
 from polyprompt.cautions import contamination_notes, marked
 from polyprompt.errors import StoreError
 from polyprompt.experiments.store import RunFolder
@@ -80,21 +81,31 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
         raise StoreError("No run of this study is complete yet. Run it first.")
     groups: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
     for folder in complete:
-        record = folder.record()
-        if "data_identity" not in record:
-            raise StoreError(
-                f"{folder.path} was written by an early version, which noted less. Delete it and run "
-                "the study again."
-            )
-        config = {k: v for k, v in folder.config().items() if k not in _NOT_A_SETTING}
-        config["backbone"] = {k: v for k, v in config["backbone"].items() if k != "device"}
-        config["contents"] = f"{record['data_identity']}, {record['backbone_identity']}"
+        config = _comparable(folder)
         groups.setdefault(fingerprint(config), []).append((folder, config))
     configs = [_flatten(members[0][1]) for members in groups.values()]
     return [
         _setting(_title(config, configs), config, [folder for folder, _ in members])
         for config, members in zip(configs, groups.values(), strict=True)
     ]
+
+
+def _comparable(folder: RunFolder) -> dict[str, Any]:
+    """Give what of a run's configuration sets it apart, settings newer than the run filled in.
+
+    Raises:
+        StoreError: It was written by a version that noted less.
+    """
+    record = folder.record()
+    if "data_identity" not in record:
+        raise StoreError(
+            f"{folder.path} was written by an early version, which noted less. Delete it and run "
+            "the study again."
+        )
+    known = {k: v for k, v in folder.config().items() if k in RunSettings.model_fields}
+    config = RunSettings.model_validate(known).model_dump(mode="json", exclude=_NOT_A_SETTING)
+    del config["backbone"]["device"]
+    return config | {"contents": f"{record['data_identity']}, {record['backbone_identity']}"}
 
 
 def _setting(title: str, config: dict[str, Any], folders: Sequence[RunFolder]) -> Setting:

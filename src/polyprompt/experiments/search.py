@@ -8,7 +8,8 @@ from typing import Any
 from polyprompt.analysis.selection import Tried, choose, measure
 from polyprompt.capabilities import RunSettings, SearchSettings
 from polyprompt.errors import ConfigError, StoreError
-from polyprompt.experiments.config import Study, build_study, points, set_dotted
+from polyprompt.experiments.config import Study, build_study, set_dotted
+from polyprompt.experiments.grid import points
 from polyprompt.experiments.plan import run_names
 from polyprompt.experiments.store import RunFolder
 from polyprompt.report.score_tables import Table, percent
@@ -41,7 +42,7 @@ def search_study(study: Study) -> Study:
     search = study.settings.search
     assert search is not None
     used = {run.draw_seed for run in study.runs}
-    shared = sorted(used.intersection(search.seeds))
+    shared = [seed for seed in search.seeds if seed in used]
     if shared:
         raise ConfigError(
             f"search.seeds: the study draws with {shared} too. Take seeds that no run has, e.g. "

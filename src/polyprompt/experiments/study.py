@@ -42,22 +42,20 @@ def _run_all(study: Study) -> Iterator[Event]:
     if skipped:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
     pair: tuple[Backbone, Backbone | None] | None = None
-    loaded = None
-    for group in left:
+    told = set[str]()
+    for group, behind in zip(left, [*left[1:], None], strict=True):
         wanted = group.runs[0].settings.backbone
-        if pair is None or wanted != loaded:
-            pair = None  # lets go of the models before, so that memory need not hold them too
+        if pair is None:
             yield Event("load", 0, 1, f"loading {wanted.name}")
             pair = _load(group)
-            if wanted != loaded:
-                for note in pair[0].facts.notes:
-                    yield Event("load", 1, 1, note)
-            loaded = wanted
+            notes = [note for note in pair[0].facts.notes if note not in told]
+            yield from (Event("load", 1, 1, note) for note in notes)
+            told.update(notes)
         yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
         folders = [RunFolder(study.folder / run.name) for run in group.runs]
         yield from run_group(group, *pair, folders)
-        if group.trains_weights or _next_trains_weights(left, group):
-            pair = None
+        if behind is None or not _serves(group, behind):
+            pair = None  # lets go of the models, so that memory need not hold them and the next
     yield Event("done", len(study.runs), len(study.runs))
 
 
@@ -69,10 +67,10 @@ def _load(group: GroupPlan) -> tuple[Backbone, Backbone | None]:
     return (load_backbone(wanted), None) if group.trains_weights else load_pair(wanted)
 
 
-def _next_trains_weights(groups: Sequence[GroupPlan], group: GroupPlan) -> bool:
-    """Say whether the group behind one trains weights, so that it needs no copy to read with."""
-    behind = groups[groups.index(group) + 1 :]
-    return bool(behind) and behind[0].trains_weights
+def _serves(group: GroupPlan, behind: GroupPlan) -> bool:
+    """Say whether a group's models serve the next one: the same, unchanged, and both wanted."""
+    same = group.runs[0].settings.backbone == behind.runs[0].settings.backbone
+    return same and not group.trains_weights and not behind.trains_weights
 
 
 def study_folders(study: Study) -> list[RunFolder]:

@@ -73,7 +73,8 @@ class Unfrozen:
                 self._rows[id(parameter)] = rows
                 self.parameters[name + ROWS] = rows.weight
             else:
-                self.parameters[name] = parameter.requires_grad_()
+                parameter.requires_grad = True
+                self.parameters[name] = parameter
 
     def look_up(self, table: Tensor, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look words up in a table as it is trained."""
