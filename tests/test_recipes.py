@@ -1,0 +1,57 @@
+"""Shipped studies can be planned, on the models they name or on another one."""
+
+from pathlib import Path
+
+import pytest
+
+from polyprompt.experiments.config import load_study
+from polyprompt.experiments.plan import plan_study
+from polyprompt.experiments.search import search_study
+from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+PAPER_A = sorted((CONFIGS / "philippy2024").glob("*.yaml"))
+OURS = sorted((CONFIGS / "studies").glob("*.yaml"))
+
+
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    made = {}
+    for kind in ("bloom", "xlm-roberta"):
+        made[kind] = tmp_path_factory.mktemp(kind)
+        model = tiny_model(kind)
+        model.config.max_position_embeddings = 600  # planned, never run
+        model.config.save_pretrained(made[kind])
+        tiny_tokenizer().save_pretrained(made[kind])
+    return made
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("path", [*PAPER_A, *OURS], ids=lambda path: path.stem)
+def test_a_shipped_study_can_be_planned_on_another_model(path, folders, sib200, tmp_path):
+    """The same file with backbone=FOLDER; arms that this makes alike are one."""
+    kind = "xlm-roberta" if path.stem.startswith("e5_") else "bloom"
+    overrides = [f"backbone={folders[kind]}", f"data={sib200}", f"output={tmp_path}"]
+    study = load_study(str(path), overrides)
+    groups = plan_study(study)
+    assert sum(len(group.runs) for group in groups) == len(study.runs)
+    assert {run.backbone.name for run in study.runs} == {str(folders[kind])}
+    if study.settings.search is not None:
+        trial = search_study(study)
+        assert plan_study(trial)
+    weights = [group for group in groups if group.trains_weights]
+    assert all(len(group.runs) == 1 for group in weights)
+
+
+def test_table_4_has_both_settings_of_four_models_in_their_languages():
+    study = load_study(str(CONFIGS / "philippy2024" / "table4.yaml"))
+    sizes = {run.arm: len(run.targets) for run in study.runs}
+    assert len(sizes) == 8
+    assert {n for arm, n in sizes.items() if "BLOOM" in arm} == {38}
+    assert {n for arm, n in sizes.items() if "XGLM" in arm} == {30}
+    rates = {run.arm: run.training.learning_rate for run in study.runs}
+    assert rates["BLOOM-560M not frozen"] == 1e-6
+    assert rates["XGLM-1.7B not frozen"] == 5e-6
+    assert {rate for arm, rate in rates.items() if "not" not in arm} == {0.1}
+    lengths = {run.arm: run.parts["task"].length for run in study.runs}
+    assert lengths["BLOOM-560M frozen"] == lengths["BLOOM-560M not frozen"] == 5
