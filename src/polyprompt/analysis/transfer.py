@@ -63,12 +63,13 @@ def mixed_model(
     distance: Float[np.ndarray, " L"],
     setting: Sequence[float] = (0.0, 1.0),
 ) -> Slopes | None:
-    """Fit accuracy ~ distance × setting with random language, language × setting and seed.
+    """Fit accuracy ~ distance × setting with random language, language × setting, seed and item.
 
-    Accuracies are means over the same items in every setting. An item's own difficulty is then the
-    same in all cells of a language, and where items are parallel in all cells whatsoever: a random
-    item moves the intercept and no slope, so that the model of single answers gives the same
-    slopes and errors (tests show it) at a hundredth of the cost.
+    Every language is tested with the same seeds, and in every setting on the same items. What a
+    seed adds is then in all cells alike, and an item's difficulty in all cells of its language (of
+    all languages, where items are parallel): both move the intercept and no slope. So the model is
+    fitted to means over seeds and items, with a random language; language × setting is what is
+    left. Slopes and errors are those of the model of single answers (a test shows it).
 
     Args:
         accuracy: Of every setting, language and seed.
@@ -85,18 +86,10 @@ def mixed_model(
     languages = int(there.sum())
     if languages < LEAST or np.ptp(distance[there]) < 1e-9:
         return None
-    frame = _cells(accuracy[:, there], distance[there] - distance[there].mean(), setting)
-    components = {"language": "0 + C(language)", "both": "0 + C(language):C(arm)"}
-    if accuracy.shape[2] > 1:
-        components["seed"] = "0 + C(seed)"
+    frame = _cells(accuracy[:, there].mean(2), distance[there] - distance[there].mean(), setting)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a component at its bound of 0 warns; convergence is told
-        model = smf.mixedlm(
-            "accuracy ~ distance * setting",
-            pd.DataFrame(frame),
-            groups=np.ones(len(frame["accuracy"])),
-            vc_formula=components,
-        )
+        warnings.simplefilter("ignore")  # a variance at its bound of 0 warns; convergence is told
+        model = smf.mixedlm("accuracy ~ distance * setting", pd.DataFrame(frame), groups="language")
         fit = model.fit(reml=True, method="powell")  # gradients stall at bounds
     freedom = max(languages - 2, 1)
     effects = {
@@ -115,16 +108,11 @@ def mixed_model(
 def _cells(
     accuracy: NDArray[np.float64], distance: NDArray[np.float64], setting: Sequence[float]
 ) -> dict[str, NDArray[np.float64]]:
-    """Write a table of accuracies as columns."""
-    arms, languages, seeds = accuracy.shape
-    arm, language, seed = np.meshgrid(
-        np.arange(arms), np.arange(languages), np.arange(seeds), indexing="ij"
-    )
+    """Write a table of accuracies, settings × languages, as columns."""
+    arm, language = np.meshgrid(*map(np.arange, accuracy.shape), indexing="ij")
     return {
         "accuracy": accuracy.ravel(),
-        "arm": arm.ravel(),
         "language": language.ravel(),
-        "seed": seed.ravel(),
         "distance": distance[language.ravel()],
         "setting": np.asarray(setting, dtype=float)[arm.ravel()],
     }

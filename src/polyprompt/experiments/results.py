@@ -83,11 +83,20 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
     for folder in complete:
         config = _comparable(folder)
         groups.setdefault(fingerprint(config), []).append((folder, config))
-    configs = [_flatten(members[0][1]) for members in groups.values()]
+    flat = [(_flatten(members[0][1]), members) for members in groups.values()]
+    configs = [config for config, _ in flat]
+    differing = varying(configs)
+    flat.sort(key=lambda pair: [_order(pair[0].get(key)) for key in differing])
     return [
         _setting(_title(config, configs), config, [folder for folder, _ in members])
-        for config, members in zip(configs, groups.values(), strict=True)
+        for config, members in flat
     ]
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Give a value its place among others: numbers by size, and then words."""
+    number = isinstance(value, int | float)
+    return not number, float(value) if number else 0.0, "" if number else str(value)
 
 
 def _comparable(folder: RunFolder) -> dict[str, Any]:
