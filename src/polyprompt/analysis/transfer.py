@@ -9,6 +9,7 @@ Axes: L languages, S seeds, N items, P settings.
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -107,7 +108,7 @@ def mixed_model(
 
 def _cells(
     accuracy: NDArray[np.float64], distance: NDArray[np.float64], setting: Sequence[float]
-) -> dict[str, NDArray[np.float64]]:
+) -> dict[str, NDArray[Any]]:
     """Write a table of accuracies, settings × languages, as columns."""
     arm, language = np.meshgrid(*map(np.arange, accuracy.shape), indexing="ij")
     return {
