@@ -16,7 +16,8 @@ from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 from polyprompt.records import Example
 
 ROOT = Path(__file__).parent.parent
-PAPER = sorted((ROOT / "configs" / "philippy2024").glob("*.yaml"))
+PAPER = sorted((ROOT / "configs" / "philippy2024").glob("*-*.yaml"))
+"""One frozen model each."""
 
 
 @pytest.fixture(scope="module")
