@@ -9,7 +9,7 @@ from polyprompt.analysis.account import Arm, are_paired, contrasts, correlations
 from polyprompt.analysis.facts import in_group, language_facts, relative_tokens
 from polyprompt.analysis.groups import group_contrast, script_contrasts
 from polyprompt.analysis.recommend import recommend
-from polyprompt.analysis.reference import compare, reference
+from polyprompt.analysis.reference import columns, compare, reference
 from polyprompt.analysis.series import series
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.cli.main import app
@@ -220,6 +220,10 @@ def test_printed_tables_are_those_of_the_paper():
     assert found.differences["eng_Latn"] == pytest.approx(0.9 - 0.799)
     with pytest.raises(ConfigError, match="Did you mean 'philippy2024.table4'"):
         reference("philippy2024.tabel4")
+    with pytest.raises(
+        ConfigError, match="has no column 'XGLM-564M'. Did you mean 'XGLM-564M frozen'"
+    ):
+        columns("philippy2024.table4", "XGLM-564M")
 
 
 def test_commands_write_what_they_show(toy_study):
@@ -247,3 +251,29 @@ def test_commands_write_what_they_show(toy_study):
     assert "no corpus 'xlm'" in str(wrong.exception)
     few = runner.invoke(app, ["recommend", str(study.folder)])
     assert "8 target languages" in str(few.exception)
+
+
+def test_arms_of_different_models_and_languages_are_analysed_apart(toy_study, tmp_path):
+    """As in paper A's Table 4: every model in the languages it supports, compared with itself."""
+    from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+
+    other = tmp_path / "other"
+    tiny_model("bert", seed=1).save_pretrained(other)
+    tiny_tokenizer().save_pretrained(other)
+    one, two = {"targets": ["eng_Latn", "fra_Latn"]}, {"backbone.name": str(other)}
+    value = toy_study | {
+        "arms": {
+            "one": one, "one fast": one | {"training.learning_rate": 0.5},
+            "two": two, "two fast": two | {"training.learning_rate": 0.5},
+        }
+    }  # fmt: skip
+    study = build_study(value, "toy")
+    list(run_study(study))
+    shown = CliRunner().invoke(app, ["analyse", str(study.folder), "--reference", "arm=one fast"])
+    assert shown.exit_code == 0, shown.exception
+    text = (study.folder / "account.md").read_text(encoding="utf-8")
+    assert text.count("Settings compared") == 2
+    assert "| arm=one – arm=one fast |" in text
+    assert "| arm=two fast – arm=two |" in text
+    none = CliRunner().invoke(app, ["compare", str(study.folder), "--with", "philippy2024.table4"])
+    assert none.exit_code == 0, none.exception

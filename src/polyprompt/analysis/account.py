@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polyprompt.analysis.correlation import (
     Correlation,
     Difference,
+    Method,
     compare_dependent,
     correlate,
 )
@@ -122,12 +123,9 @@ def correlations(
     above = low > np.array([majority.get(code, 0.0) for code in facts.languages])
     names = [*facts.distances, *(name for name in EXPLAINED if name in facts.values)]
 
-    def over(chosen: NDArray[np.bool_], method: str = "pearson") -> dict[str, Correlation]:
+    def over(chosen: NDArray[np.bool_], method: Method = "pearson") -> dict[str, Correlation]:
         y = np.where(chosen, accuracy, np.nan)
-        return {
-            name: correlate(facts.values[name], y, facts.families, method)  # type: ignore[arg-type]
-            for name in names
-        }
+        return {name: correlate(facts.values[name], y, facts.families, method) for name in names}
 
     return Correlations(
         arm.title,

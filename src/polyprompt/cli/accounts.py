@@ -60,26 +60,23 @@ def compare(
     ] = "",
 ) -> None:
     """Set a study's accuracies beside those that a paper prints."""
+    from polyprompt.analysis.reference import columns
     from polyprompt.analysis.reference import compare as beside
-    from polyprompt.analysis.reference import reference
     from polyprompt.cli.console import make_console, print_table
-    from polyprompt.errors import ConfigError, nearest
+    from polyprompt.errors import ConfigError
     from polyprompt.experiments.results import gather, markdown_tables
     from polyprompt.experiments.store import complete_runs, study_title
     from polyprompt.report.reference_tables import comparison_table, side_by_side
     from polyprompt.tables import write_text
 
-    printed = reference(table)
-    if column and column not in printed:
-        raise ConfigError(
-            f"{table} has no column '{column}'.{nearest(column, printed)} It has: "
-            f"{', '.join(printed)}."
-        )
+    printed = columns(table, column)
     found = []
     for setting in gather(list(complete_runs(study))):
         ours = {row.code: row.accuracy.mean for row in setting.summary.languages}
-        chosen = [column] if column else list(printed)
+        chosen = [name for name in printed if set(ours).intersection(printed[name])]
         found += [beside(setting.title, ours, name, printed[name]) for name in chosen]
+    if not found:
+        raise ConfigError(f"{study} has no language of {table}. Run it in some of its languages.")
     tables = [comparison_table(found)]
     tables += [side_by_side(one, printed[one.column]) for one in found] if column else []
     console = make_console()

@@ -15,7 +15,7 @@ from polyprompt.analysis.series import series
 from polyprompt.analysis.significance import variance_components
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.analysis.summary import have_the_same_items
-from polyprompt.errors import ConfigError, StoreError, nearest
+from polyprompt.errors import ConfigError, nearest
 from polyprompt.experiments.results import Setting, markdown_tables, varying
 from polyprompt.languages.catalogue import CORPUS_UNITS
 from polyprompt.languages.distance import Origin
@@ -55,16 +55,27 @@ class Request:
 
 
 def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Table], list[str]]:
-    """Analyse settings that were tested in the same languages.
+    """Analyse settings; those of one backbone in the same languages are compared.
 
     Raises:
         ConfigError: There is no such corpus or setting.
-        StoreError: The settings were tested in different languages.
 
     Returns:
         Tables, and notes on how they were made and what was left out.
     """
     _check(settings, request)
+    cohorts: dict[tuple[str, frozenset[str]], list[Setting]] = {}
+    for setting in settings:
+        languages = frozenset(row.code for row in setting.summary.languages)
+        key = str(setting.records[0]["backbone_identity"]), languages
+        cohorts.setdefault(key, []).append(setting)
+    parts = [_account(own, request) for own in cohorts.values()]
+    notes = dict.fromkeys(note for _, of_part in parts for note in of_part)
+    return [table for tables, _ in parts for table in tables], list(notes)
+
+
+def _account(settings: Sequence[Setting], request: Request) -> tuple[list[Table], list[str]]:
+    """Analyse settings of one backbone that were tested in the same languages."""
     arms = [_arm(setting) for setting in settings]
     corpus = corpus_of(settings, request.corpus)
     seen_from = {
@@ -100,10 +111,11 @@ def _compared(
     arms: Sequence[Arm], facts: Facts, sources: Sequence[str], request: Request
 ) -> list[Table]:
     """Compare settings with the same source languages."""
-    titles = [arm.title for arm in arms]
-    if len(arms) < 2 or (request.reference is not None and request.reference not in titles):
+    if len(arms) < 2:
         return []
-    found = contrasts(arms, facts, sources, reference=request.reference)
+    titles = [arm.title for arm in arms]
+    reference = request.reference if request.reference in titles else None
+    found = contrasts(arms, facts, sources, reference=reference)
     tables = [contrast_table(found)] if found else []
     explained = [one for one in found if any(one.slopes.values())]
     tables += [table for one in explained for table in (slope_table(one), gain_table(one))]
@@ -160,13 +172,6 @@ def _check(settings: Sequence[Setting], request: Request) -> None:
             f"There is no setting '{request.reference}'.{nearest(request.reference, titles)} There "
             f"are: {', '.join(titles)}."
         )
-    first = {row.code for row in settings[0].summary.languages}
-    for setting in settings[1:]:
-        if {row.code for row in setting.summary.languages} != first:
-            raise StoreError(
-                f"'{settings[0].title}' and '{setting.title}' were tested in different languages. "
-                "Analyse studies apart, or run them with the same targets."
-            )
 
 
 def _arm(setting: Setting) -> Arm:

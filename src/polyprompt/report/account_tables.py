@@ -25,11 +25,14 @@ def probability(p: float | None) -> str:
 
 def coefficient(found: Correlation | None) -> str:
     """Write a correlation with its interval."""
-    if found is None or found.r is None:
+    return _NONE if found is None else _between(found.r, found.low, found.high)
+
+
+def _between(value: float | None, low: float | None, high: float | None) -> str:
+    """Write a correlation, or a difference of two, and its interval where there is one."""
+    if value is None:
         return _NONE
-    if found.low is None or found.high is None:
-        return f"{found.r:+.2f}"
-    return f"{found.r:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"{value:+.2f}" + ("" if low is None or high is None else f" [{low:+.2f}, {high:+.2f}]")
 
 
 def correlation_table(found: Correlations) -> Table:
@@ -265,11 +268,7 @@ def _regressed(found: Regression | None, name: str) -> str:
 
 def _difference(found: Difference | None) -> str:
     """Write a difference of correlations."""
-    if found is None or found.difference is None:
-        return _NONE
-    if found.low is None or found.high is None:
-        return f"{found.difference:+.2f}"
-    return f"{found.difference:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return _NONE if found is None else _between(found.difference, found.low, found.high)
 
 
 def _p(found: Difference | None) -> float | None:
