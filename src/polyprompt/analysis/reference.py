@@ -69,6 +69,20 @@ def reference(name: str) -> dict[str, Column]:
     return table
 
 
+def columns(name: str, column: str = "") -> dict[str, Column]:
+    """Give one column of a printed table, or all.
+
+    Raises:
+        ConfigError: There is no such table or column.
+    """
+    table = reference(name)
+    if column and column not in table:
+        raise ConfigError(
+            f"{name} has no column '{column}'.{nearest(column, table)} It has: {', '.join(table)}."
+        )
+    return {column: table[column]} if column else table
+
+
 def compare(setting: str, ours: Mapping[str, float], column: str, theirs: Column) -> Comparison:
     """Set a setting beside a printed column.
 
