@@ -8,7 +8,7 @@ import torch
 
 from polyprompt.capabilities import SimilaritySettings
 from polyprompt.data.encoding import Encoded
-from polyprompt.experiments.assemble import build_encoder, build_group, words_of
+from polyprompt.experiments.assemble import build_encoder, build_group, read_on, words_of
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
@@ -45,9 +45,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Rates:
-    """Tokens per second with and without gradient."""
+    """Tokens per second: with gradient, of dev examples in training, of what is tested."""
 
     train: float
+    dev: float
     read: float
 
 
@@ -63,7 +64,7 @@ def estimate_study(study: Study) -> Iterator[Event | Estimate]:
     Yields:
         Progress, and an estimate per group.
     """
-    from polyprompt.models.load import load_backbone
+    from polyprompt.models.load import load_pair
 
     rates: dict[str, _Rates] = {}
     loaded: dict[str, Backbone] = {}
@@ -76,8 +77,9 @@ def estimate_study(study: Study) -> Iterator[Event | Estimate]:
                 asked = f"{settings.backbone.name}, {plan.choice.kind} engine"
                 yield Event("load", 0, 1, f"probing {asked}")
                 loaded.pop(name, None)  # what an earlier probe has unfrozen
-                loaded[name] = load_backbone(settings.backbone)
-                rates[key] = _probe(plan, loaded[name])
+                loaded[name], reader = load_pair(settings.backbone)
+                rates[key] = _probe(plan, loaded[name], reader)
+                del reader
             yield _estimate(plan, loaded[name], rates[key])
 
 
@@ -119,8 +121,14 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _probe(plan: GroupPlan, backbone: Backbone) -> _Rates:
-    """Measure the rates of a group; the first of two passes warms up."""
+def _probe(plan: GroupPlan, backbone: Backbone, reader: Backbone) -> _Rates:
+    """Measure the rates of a group; the first of two passes warms up.
+
+    Args:
+        plan: The group's.
+        backbone: Trains, and reads dev examples.
+        reader: Reads what is tested; may be the same.
+    """
     group = build_group(plan, backbone)
     members = group.members
     rows = {run: next(member.batches()) for run, member in enumerate(members)}
@@ -135,7 +143,9 @@ def _probe(plan: GroupPlan, backbone: Backbone) -> _Rates:
     def read() -> None:
         group.engine.every(inputs, prompts_of(members))
 
-    return _Rates(train, _rate(backbone, read))
+    dev = _rate(backbone, read)
+    group = read_on(plan, group, reader)
+    return _Rates(train, dev, dev if reader is backbone else _rate(reader, read))
 
 
 def _rate(backbone: Backbone, compute: Callable[[], object]) -> float:
@@ -157,22 +167,24 @@ def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
     encoder = build_encoder(plan.runs[0].layout, first, backbone)
     tested = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
     inputs, texts = len(tested), _tokens(encoder.encode(tested))
-    train, read, longest = 0.0, float(texts if cached else 0), 0
+    train, dev, read, longest = 0.0, 0.0, float(texts if cached else 0), 0
     for run in plan.runs:
         live = run.layout.prompt_length + behind
-        drawn, dev = (encoder.encode(some) for some in (run.draw.train, run.draw.dev))
+        drawn, chosen_by = (encoder.encode(some) for some in (run.draw.train, run.draw.dev))
         steps, epochs = _steps(run)
         longest = max(longest, steps)
         own = 0 if cached else _tokens(drawn) / len(drawn)
         train += steps * run.settings.training.batch_size * (live + own)
-        again = [*dev, *drawn] if _reads_examples(run) else dev
-        of_dev = (epochs + 1) * (len(again) * live + (0 if cached else _tokens(again)))
-        read += of_dev + inputs * live + (_tokens(drawn) + _tokens(dev) if cached else texts)
+        again = [*chosen_by, *drawn] if _reads_examples(run) else chosen_by
+        dev += (epochs + 1) * (len(again) * live + (0 if cached else _tokens(again)))
+        dev += _tokens(drawn) + _tokens(chosen_by) if cached else 0
+        read += inputs * live + (0 if cached else texts)
     if words is not None and first.baselines and not plan.trains_weights:
         asked = 1 + bool(first.in_context_tokens)
         read += asked * texts * len({run.settings.draw_seed for run in plan.runs})
-    seconds = train / rates.train + read / rates.read
-    return Estimate(len(plan.runs), plan.choice.kind, longest, round(train), round(read), seconds)
+    seconds = train / rates.train + dev / rates.dev + read / rates.read
+    whole = round(dev + read)
+    return Estimate(len(plan.runs), plan.choice.kind, longest, round(train), whole, seconds)
 
 
 def _reads_examples(run: RunPlan) -> bool:
