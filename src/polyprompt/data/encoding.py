@@ -32,12 +32,15 @@ class Encoded:
         dropped: Pieces of text that truncation took away.
         words: White-space words of the example's fields.
         characters: Of the example's fields.
+        own: Which of the hard tokens are the fields' own, and not the layout's words or the
+            tokenizer's special tokens; in the shape of ``hard``.
     """
 
     hard: tuple[NDArray[np.int64], ...]
     dropped: int
     words: int
     characters: int
+    own: tuple[NDArray[np.bool_], ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -141,11 +144,15 @@ class Encoder:
             keep = _cut_longest(owners, excess)
             dropped = excess
             ids = [run[mask] for run, mask in zip(ids, keep, strict=True)]
+            owners = [run[mask] for run, mask in zip(owners, keep, strict=True)]
         ids[self._first] = np.concatenate([self.begin, ids[self._first]])
         ids[self._last] = np.concatenate([ids[self._last], self._end])
+        own = [run >= 0 for run in owners]
+        own[self._first] = np.concatenate([np.zeros(len(self.begin), bool), own[self._first]])
+        own[self._last] = np.concatenate([own[self._last], np.zeros(len(self._end), bool)])
         text = " ".join(example.fields.values())
         characters = sum(len(value) for value in example.fields.values())
-        return Encoded(tuple(ids), dropped, len(text.split()), characters)
+        return Encoded(tuple(ids), dropped, len(text.split()), characters, tuple(own))
 
 
 def _text_of(segment: Hard, example: Example) -> str:

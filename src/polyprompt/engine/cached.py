@@ -191,7 +191,7 @@ class CachedEngine(Engine):
         hidden = parts[0][0].hidden[0, :0]
         if sum(sizes):
             codes = np.concatenate([live.codes for _, live in parts])
-            x = self._look_up(torch.from_numpy(codes).to(device), table)
+            x = self.look_up(torch.from_numpy(codes).to(device), table)
             blocks = [Part(live.blocks(device, causal=causal), frozen) for frozen, live in parts]
             hidden = self.backbone.extend(x, [p for p in blocks if len(p.blocks.positions)])
         self.backbone.work.sentences += sum(len(row) for _, live in parts for row in live.sizes)

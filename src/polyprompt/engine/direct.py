@@ -76,11 +76,11 @@ class DirectEngine(Engine):
         device = self.backbone.device
         front = rows[0].codes[:common]
         blocks = lay_out([[common]], np.arange(common), device, causal=True)
-        x = self._look_up(torch.from_numpy(front).to(device), table)
+        x = self.look_up(torch.from_numpy(front).to(device), table)
         frozen = self.backbone.encode(x, blocks)
         rest = [replace(row, frozen=np.arange(len(row.codes)) < common) for row in rows]
         live = Live.of([rest], [[0] * len(rest)], self.branches)
-        x = self._look_up(torch.from_numpy(live.codes).to(device), table)
+        x = self.look_up(torch.from_numpy(live.codes).to(device), table)
         hidden = self.backbone.extend(x, [Part(live.blocks(device, causal=True), frozen)])
         self.backbone.work.sentences += len(rows)
         return live.states(frozen, hidden)
@@ -95,7 +95,7 @@ class DirectEngine(Engine):
         """
         device, attention = self.backbone.device, self.backbone.facts.attention
         live = Live.of([[row] for row in rows], [[start] for start in starts], self.branches)
-        x = self._look_up(torch.from_numpy(live.codes).to(device), table)
+        x = self.look_up(torch.from_numpy(live.codes).to(device), table)
         kinds = (live.codes < 0).astype(np.int64) if attention is Attention.ONE_WAY else None
         blocks = live.blocks(device, causal=attention is Attention.CAUSAL, kinds=kinds)
         hidden = self.backbone.whole(x, blocks) if len(x) else x

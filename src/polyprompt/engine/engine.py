@@ -142,7 +142,7 @@ class Engine(ABC):
             parts.append(states)
         return States.joined(parts).rows(np.argsort(order).tolist())
 
-    def _look_up(self, codes: Tensor, table: Tensor) -> Tensor:
+    def look_up(self, codes: Tensor, table: Tensor) -> Tensor:
         """Turn codes into vectors: words from the backbone, soft tokens from ``table``.
 
         Args:

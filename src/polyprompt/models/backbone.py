@@ -39,6 +39,20 @@ class Frozen:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """What a pass over whole padded rows computed on its way, layer by layer.
+
+    Attributes:
+        states: What enters the first layer, and what leaves each; L + 1 of B T D, the last one
+            behind the model's final norm, if it has one.
+        attention: Weights of each layer, queries by keys; L of B H T T.
+    """
+
+    states: tuple[Float[Tensor, "B T D"], ...]
+    attention: tuple[Float[Tensor, "B H T T"], ...]
+
+
+@dataclass(frozen=True)
 class Part:
     """Some of a pass's tokens, all in blocks of similar size.
 
@@ -153,6 +167,19 @@ class Backbone(ABC):
         allowed: Bool[Tensor, "B T T"],
     ) -> Float[Tensor, "B T D"]:
         """Compute the whole forward pass of padded rows under an explicit attention pattern."""
+
+    @abstractmethod
+    def look_inside(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        allowed: Bool[Tensor, "B T T"],
+    ) -> Inside:
+        """Compute ``forward`` by transformers' eager attention, and keep what every layer did.
+
+        Raises:
+            BackboneError: The model does not show its attention.
+        """
 
     @abstractmethod
     def unembed(

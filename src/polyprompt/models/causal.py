@@ -201,25 +201,26 @@ class CausalBackbone(PackingBackbone):
             scores = self._softcap * torch.tanh(scores / self._softcap)
         return scores
 
-    def run(
+    def outputs(
         self,
         x: Float[Tensor, "B S D"],
         positions: Int[Tensor, "B S"],
         allowed: Bool[Tensor, "B S T"],
         key_positions: Int[Tensor, "B T"],
         cache: Any,
-    ) -> Float[Tensor, "B S D"]:
+        **wanted: bool,
+    ) -> Any:
         """Run the decoder on padded rows."""
         masks = self._windows.masks(allowed, positions, key_positions, x.dtype)
-        with self.switch.own(), self._placement.placed(positions, key_positions) as options:
-            out = self._body(
+        with self._placement.placed(positions, key_positions) as options:
+            return self._body(
                 inputs_embeds=x * self._scale.to(x.dtype),
                 attention_mask=masks,
                 past_key_values=cache,
                 use_cache=cache is not None,
                 **options,
+                **wanted,
             )
-        return out.last_hidden_state.to(self.device)
 
 
 def _body(model: PreTrainedModel) -> nn.Module:

@@ -1,6 +1,7 @@
 """The embedding family: XLM-R and BERT sentence encoders, with one-way or full attention."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -76,20 +77,20 @@ class EmbeddingBackbone(PackingBackbone):
             "head.kind=similarity."
         )
 
-    def run(
+    def outputs(
         self,
         x: Float[Tensor, "B S D"],
         positions: Int[Tensor, "B S"],
         allowed: Bool[Tensor, "B S T"],
         key_positions: Int[Tensor, "B T"],  # noqa: ARG002 (the keys carry their positions already)
         cache: Cache | None,
-    ) -> Float[Tensor, "B S D"]:
+        **wanted: bool,
+    ) -> Any:
         """Run the encoder on padded rows."""
-        with self.switch.own():
-            out = self.model(
-                inputs_embeds=x,
-                attention_mask=attention_bias(allowed, x.dtype),
-                position_ids=positions + self._offset,
-                past_key_values=cache,
-            )
-        return out.last_hidden_state.to(self.device)
+        return self.model(
+            inputs_embeds=x,
+            attention_mask=attention_bias(allowed, x.dtype),
+            position_ids=positions + self._offset,
+            past_key_values=cache,
+            **wanted,
+        )

@@ -125,23 +125,37 @@ class Switch:
     @contextmanager
     def packed(self, pack: Pack) -> Iterator[None]:
         """Let the model attend by a pack for the length of one pass."""
-        with self._lock:
-            before = [config._attn_implementation for config in self._configs]
+        with self._as(NAME):
             token = _current.set(pack)
             try:
-                for config in self._configs:
-                    config._attn_implementation_internal = NAME
                 yield
             finally:
                 _current.reset(token)
-                for config, name in zip(self._configs, before, strict=True):
-                    config._attn_implementation_internal = name
 
     @contextmanager
     def own(self) -> Iterator[None]:
         """Let the model attend as it does for the length of one pass."""
         with self._lock:
             yield
+
+    @contextmanager
+    def eager(self) -> Iterator[None]:
+        """Let the model write its attention weights out for the length of one pass."""
+        with self._as("eager"):
+            yield
+
+    @contextmanager
+    def _as(self, name: str) -> Iterator[None]:
+        """Name an implementation of attention in all configurations."""
+        with self._lock:
+            before = [config._attn_implementation for config in self._configs]
+            try:
+                for config in self._configs:
+                    config._attn_implementation_internal = name
+                yield
+            finally:
+                for config, old in zip(self._configs, before, strict=True):
+                    config._attn_implementation_internal = old
 
 
 def current_pack() -> Pack | None:

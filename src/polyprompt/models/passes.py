@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.cache_utils import DynamicCache
 
+from polyprompt.errors import BackboneError
 from polyprompt.models import padded
-from polyprompt.models.backbone import Backbone, Frozen, Part
+from polyprompt.models.backbone import Backbone, Frozen, Inside, Part
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import kept, reading
@@ -81,6 +82,29 @@ class PackingBackbone(Backbone):
         """Run the model on a packed matrix of table-space vectors."""
 
     @abstractmethod
+    def outputs(
+        self,
+        x: Float[Tensor, "B S D"],
+        positions: Int[Tensor, "B S"],
+        allowed: Bool[Tensor, "B S T"],
+        key_positions: Int[Tensor, "B T"],
+        cache: Any,
+        **wanted: bool,
+    ) -> Any:
+        """Run the model on padded rows of table-space vectors behind what a cache holds.
+
+        Args:
+            x: The vectors.
+            positions: Theirs.
+            allowed: What each of them may see.
+            key_positions: Of all that can be seen.
+            cache: Keys and values in front of them; None for nothing.
+            wanted: What else transformers is to give, besides the last states.
+
+        Returns:
+            One of transformers' model outputs.
+        """
+
     def run(
         self,
         x: Float[Tensor, "B S D"],
@@ -89,7 +113,10 @@ class PackingBackbone(Backbone):
         key_positions: Int[Tensor, "B T"],
         cache: Any,
     ) -> Float[Tensor, "B S D"]:
-        """Run the model on padded rows of table-space vectors behind what a cache holds."""
+        """Run the model on padded rows and give its last states; see ``outputs``."""
+        with self.switch.own():
+            out = self.outputs(x, positions, allowed, key_positions, cache)
+        return out.last_hidden_state.to(self.device)
 
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
@@ -144,6 +171,31 @@ class PackingBackbone(Backbone):
     ) -> Float[Tensor, "B T D"]:
         """Compute the whole forward pass of padded rows under an explicit attention pattern."""
         return self.run(x, positions, allowed, positions, None)
+
+    @torch.no_grad()
+    def look_inside(
+        self,
+        x: Float[Tensor, "B T D"],
+        positions: Int[Tensor, "B T"],
+        allowed: Bool[Tensor, "B T T"],
+    ) -> Inside:
+        """Compute the whole forward pass of padded rows and keep what every layer did."""
+        wanted = {"output_hidden_states": True, "output_attentions": True}
+        with self.switch.eager():
+            out = self.outputs(x, positions, allowed, positions, None, **wanted)
+        states, attention = out.hidden_states or (), out.attentions or ()
+        layers = len(self.layers)
+        widths = {one.shape[-1] for one in states}
+        if len(states) != layers + 1 or len(attention) != layers or len(widths) > 1:
+            raise BackboneError(
+                f"{self.facts.name} does not show the states and the attention of its {layers} "
+                f"layers (it gave {len(states)} states of {len(widths)} widths and the attention "
+                f"of {len(attention)} layers). Take states and attention out of record."
+            )
+        return Inside(
+            tuple(one.to(self.device) for one in states),
+            tuple(one.to(self.device) for one in attention),
+        )
 
     def _count(self, x: Tensor, *blocks: Blocks) -> None:
         """Note a pass over ``x``."""
