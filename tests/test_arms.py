@@ -35,6 +35,21 @@ def searching(toy_study):
     }
 
 
+def test_an_arm_that_the_search_makes_another_is_run_once(searching):
+    searching["search"]["arms"]["fixed"] = {"training.learning_rate": [0.3, 0.4]}
+    searching["arms"]["twin"] = searching["arms"]["fixed"] | {"training.learning_rate": 0.3}
+    searching["arms"]["other twin"] = {"training.learning_rate": 0.4}
+    study = build_study(searching, "toy")
+    messages = [event.note for event in run_study(study)]
+    chosen = next(c.chosen.point for c in choices(study) if c.arm == "fixed")
+    twin = "twin" if chosen["training.learning_rate"] == 0.3 else "other twin"
+    assert sum("is now the same as another" in str(message) for message in messages) == 1
+    assert any(f"'{twin}'" in str(message) for message in messages)
+    assert len(study_folders(study)) == 8
+    arms = {folder.record()["arm"] for folder in study_folders(study)}
+    assert arms == {"short", "long", "fixed", "twin", "other twin"} - {twin}
+
+
 def test_a_search_chooses_on_dev_with_other_draws_and_the_study_uses_it(searching):
     folders = finish(searching)
     study = build_study(searching, "toy")

@@ -9,10 +9,10 @@ from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
-from polyprompt.engine.inside import KINDS, READERS, look_inside
+from polyprompt.engine.inside import look_inside
 from polyprompt.errors import BackboneError
 from polyprompt.models.tiny import DECODERS, tiny_backbone
-from polyprompt.records import Example
+from polyprompt.records import KINDS, READERS, Example
 from polyprompt.tasks.layout import parse_layout
 
 TEXTS = ("hello world", "x", "the cat sat on the mat", "one two three four")

@@ -218,6 +218,7 @@ def _all_or_list(value: Any) -> Any:
     return None if value == "all" else _as_list(value)
 
 
+Recorded = Literal["states", "attention", "prompt_path"]
 Languages = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
 
@@ -233,7 +234,9 @@ class RunSettings(Settings):
     in-context baseline; 0 leaves it out. ``source_shares`` gives each source language its share of
     the examples instead. ``evaluate`` says which split of the targets is answered: ``test``,
     ``dev`` (to choose settings), or ``both``; the dev answers of ``both`` go into a file of their
-    own. ``arm`` names the study's arm, for people.
+    own. ``arm`` names the study's arm, for people. ``record`` names what is written down besides:
+    ``states`` and ``attention`` of the layers, for ``record_items`` test items per language, and
+    the ``prompt_path``; docs/studies.md.
     """
 
     backbone: Annotated[BackboneSettings, BeforeValidator(_name_only)] = BackboneSettings()
@@ -256,6 +259,8 @@ class RunSettings(Settings):
     arm: str = ""
     baselines: bool = True
     in_context_tokens: int = Field(default=1024, ge=0)
+    record: Annotated[tuple[Recorded, ...], BeforeValidator(_as_list)] = ()
+    record_items: int = Field(default=100, ge=8)
 
     @property
     def soft_prompts(self) -> dict[str, SoftPromptSettings]:
@@ -266,35 +271,3 @@ class RunSettings(Settings):
     def weight_parts(self) -> dict[str, FullSettings | LoraSettings]:
         """The parts that reach the backbone's weights."""
         return {n: p for n, p in self.parts.items() if not isinstance(p, SoftPromptSettings)}
-
-
-class SearchSettings(Settings):
-    """Settings that are chosen on the source languages' dev split before the study is run.
-
-    ``grid`` maps dotted names to the values to try; in a study of arms ``arms`` has such a grid for
-    every arm that is to be searched, all of one size. Every point is run with the draws of
-    ``seeds``, which no run of the study may use, and scored on the whole dev split. Chosen is,
-    among the points within one standard error of the best mean accuracy, the least loss.
-    """
-
-    seeds: tuple[int, ...] = Field(default=(100, 101, 102), min_length=1)
-    grid: dict[str, list[Any]] = {}
-    arms: dict[str, dict[str, list[Any]]] = {}
-
-
-class StudySettings(RunSettings):
-    """A study: the settings common to its runs, and the ways in which they differ.
-
-    ``arms`` names sets of settings (dotted names to values) that are compared; ``grid`` maps dotted
-    names of settings to lists of values. The study is the product of arms and grid. ``contrasts``
-    names pairs of groups of languages (families, branches, scripts, codes) that are compared.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    title: str = ""
-    output: str = "runs"
-    arms: dict[str, dict[str, Any]] = {}
-    grid: dict[str, list[Any]] = {}
-    search: SearchSettings | None = None
-    contrasts: dict[str, tuple[Languages, Languages]] = {}
-    engine: EngineSettings = EngineSettings()

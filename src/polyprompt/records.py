@@ -3,6 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+READERS = ("text", "prompt", "answer")
+"""What attends where attention is recorded: the example's fields, soft tokens, and the state the
+head reads (the last token, or the mean over all)."""
+
+KINDS = ("text", "prompt", "fixed")
+"""What is attended to: the example's fields, soft tokens, and fixed words with special tokens."""
+
 
 @dataclass(frozen=True)
 class Example:

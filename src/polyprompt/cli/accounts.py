@@ -27,6 +27,7 @@ def analyse(
     """Explain a study: correlations with distance, slopes, gains, groups, scripts, lengths."""
     from polyprompt.cli.console import make_console, print_table
     from polyprompt.experiments.analyse import Request, account_of, read_groups, write_account
+    from polyprompt.experiments.recorded_account import recorded_tables
     from polyprompt.experiments.results import gather
     from polyprompt.experiments.store import complete_runs, study_settings, study_title
 
@@ -42,6 +43,8 @@ def analyse(
         groups=read_groups(config),
     )
     tables, notes = account_of(settings, request)
+    of_arrays, on_arrays = recorded_tables(settings)
+    tables, notes = [*tables, *of_arrays], [*notes, *on_arrays]
     for table in tables:
         print_table(console, table)
     for note in notes:

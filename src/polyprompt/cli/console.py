@@ -29,6 +29,7 @@ HEADS = {
 _STAGES = {
     "train": "training",
     "read": "reading test sentences",
+    "record": "recording",
     "baselines": "baselines",
     "write": "writing",
 }

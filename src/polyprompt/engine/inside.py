@@ -23,12 +23,6 @@ from polyprompt.engine.memory import in_batches
 from polyprompt.models import padded
 from polyprompt.models.backbone import Inside
 
-KINDS = ("text", "prompt", "fixed")
-"""What attention goes to: the example's fields, soft tokens, fixed words and special tokens."""
-
-READERS = ("text", "prompt", "answer")
-"""What attends: the same, and the state the head reads (the last token, or all of them)."""
-
 
 @dataclass(frozen=True)
 class Looked:
@@ -37,8 +31,8 @@ class Looked:
     Attributes:
         text: Mean over the fields' tokens of what enters the first layer and leaves each.
         answer: The states that the head reads, pooled as it pools them, layer by layer.
-        attention: Mean weight that each of ``READERS`` gives to each of ``KINDS``, per layer and
-            head; not a number where an input has no such tokens.
+        attention: Mean weight that each of ``records.READERS`` gives to each of ``records.KINDS``,
+            per layer and head; not a number where an input has no such tokens.
     """
 
     text: Float[np.ndarray, "N E D"]
@@ -111,7 +105,7 @@ def _arranged(encoded: Encoded, lengths: Sequence[int], attention: Attention) ->
 def _kinds(
     pairs: Sequence[tuple[Encoded, Arranged]], lengths: Sequence[int], like: Tensor
 ) -> Bool[Tensor, "3 B T"]:
-    """Say which tokens of padded rows are of which of ``KINDS``."""
+    """Say which tokens of padded rows are of which of ``records.KINDS``."""
     found = np.zeros((3, *like.shape[:2]), dtype=bool)
     for index, (encoded, row) in enumerate(pairs):
         own = _own(encoded, lengths)

@@ -1,5 +1,6 @@
 """Refuses, before anything loads, settings that do not make sense together."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from polyprompt.capabilities import (
@@ -83,6 +84,37 @@ def check_positions(
         f"A prompt of {prompt_length} tokens and texts of up to {limit} need "
         f"{prompt_length + limit} positions; {backbone} has {positions}. {hint}."
     )
+
+
+def check_gap(settings: RunSettings, card: TaskCard) -> None:
+    """Check that an article gap can be kept.
+
+    Raises:
+        ConfigError: Ids say nothing about articles, or nothing is drawn.
+    """
+    if settings.article_gap is None:
+        return
+    if not card.ids_are_positions:
+        raise ConfigError(
+            f"article_gap: the card '{card.name}' does not say that its ids are positions "
+            "(ids_are_positions: true). Take article_gap out."
+        )
+    if settings.shots == "all":
+        raise ConfigError("article_gap: with shots=all nothing is drawn. Take one of them out.")
+
+
+def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
+    """Check that recorded states can be compared with the source languages'.
+
+    Raises:
+        ConfigError: A source language is not tested.
+    """
+    missing = set(settings.source).difference(tested)
+    if "states" in settings.record and missing:
+        raise ConfigError(
+            "record: states are compared with those of the source language, and "
+            f"{', '.join(sorted(missing))} is not among the targets. Add it, or take states out."
+        )
 
 
 def _check_sources(settings: RunSettings) -> None:

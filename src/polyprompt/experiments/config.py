@@ -10,10 +10,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from polyprompt.capabilities import RunSettings, StudySettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, all_faults, nearest
 from polyprompt.experiments.grid import all_points, arm_faults, grid_faults
 from polyprompt.part_settings import PART_KINDS, WEIGHT_KINDS
+from polyprompt.study_settings import StudySettings
 
 _SHORT_FORMS = {"backbone": "name", "initial": "kind", "head": "kind"}
 

@@ -8,7 +8,8 @@ class Event:
     """Progress of one stage.
 
     Attributes:
-        stage: ``plan``, ``load``, ``train``, ``read``, ``baselines``, ``write`` or ``done``.
+        stage: ``plan``, ``load``, ``train``, ``read``, ``record``, ``baselines``, ``write``
+            or ``done``.
         done: Steps of the stage that are done.
         total: Steps of the stage.
         note: A sentence for the reader; empty while a stage goes on.

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from polyprompt.capabilities import RunSettings, SearchSettings, StudySettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import nearest
+from polyprompt.study_settings import SearchSettings, StudySettings
 
 
 def all_points(settings: StudySettings) -> Iterator[dict[str, Any]]:

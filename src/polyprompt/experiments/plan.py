@@ -11,7 +11,13 @@ from polyprompt.data.fewshot import Sampling, draw_examples, positions
 from polyprompt.data.readers import TaskData, local_files, read_task
 from polyprompt.engine.engine import Choice, choose
 from polyprompt.errors import ConfigError, PolypromptError, all_faults
-from polyprompt.experiments.compatibility import attention_of, check_parts, head_of
+from polyprompt.experiments.compatibility import (
+    attention_of,
+    check_gap,
+    check_parts,
+    check_record,
+    head_of,
+)
 from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
 from polyprompt.fingerprint import file_sha256, fingerprint
@@ -144,19 +150,6 @@ def _layout(settings: RunSettings, card: TaskCard) -> Layout:
     return layout
 
 
-def _check_gap(settings: RunSettings, card: TaskCard) -> None:
-    """Refuse an article gap where ids say nothing about articles or nothing is drawn."""
-    if settings.article_gap is None:
-        return
-    if not card.ids_are_positions:
-        raise ConfigError(
-            f"article_gap: the card '{card.name}' does not say that its ids are positions "
-            "(ids_are_positions: true). Take article_gap out."
-        )
-    if settings.shots == "all":
-        raise ConfigError("article_gap: with shots=all nothing is drawn. Take one of them out.")
-
-
 def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
     """Read a run's task; once for all runs that share it, as long as its files do not change."""
     card = load_card(settings.task)
@@ -185,7 +178,8 @@ def _plan_run(settings: RunSettings) -> RunPlan:
     settings = complete(settings, card)
     layout = _layout(settings, card)
     _, data = task_of(settings)
-    _check_gap(settings, card)
+    check_gap(settings, card)
+    check_record(settings, data.languages("test"))
     sampling = Sampling(
         settings.shots,
         _known(settings.draw_seed),
@@ -208,8 +202,8 @@ def _known(seed: int | None) -> int:
 def _run_name(settings: RunSettings, data_identity: str) -> str:
     """Fingerprint everything that changes a run's result."""
     value = settings.model_dump(mode="json")
-    del value["data"]
-    del value["seed"]
+    for key in ("data", "seed", "record", "record_items"):
+        del value[key]
     for place in ("device", "device_map"):
         del value["backbone"][place]
     if value["backbone"]["quantization"] is None:

@@ -27,7 +27,7 @@ from polyprompt.report.score_tables import (
 )
 from polyprompt.tables import write_parquet, write_text
 
-_NOT_A_SETTING = {"seed", "draw_seed", "train_seed", "data"}
+_NOT_A_SETTING = {"seed", "draw_seed", "train_seed", "data", "record", "record_items"}
 
 
 @dataclass(frozen=True)

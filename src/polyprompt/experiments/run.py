@@ -15,6 +15,7 @@ from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
+from polyprompt.experiments.recorded import PromptPath, record_inside
 from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.store import RunFolder
 from polyprompt.heads.head import Head
@@ -65,7 +66,8 @@ def _run_group(
     for run, folder in zip(plan.runs, folders, strict=True):
         folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
     clock.enter("train")
-    steps = yield from train_group(group)
+    paths = [PromptPath() for _ in group.members]
+    steps = yield from train_group(group, paths)
     clock.enter("read")
     group = read_on(plan, group, reader)
     clock.watch(group.engine.backbone)
@@ -74,7 +76,12 @@ def _run_group(
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
     inputs = encoding.result()
+    for index, folder in enumerate(folders):
+        if "prompt_path" in plan.runs[index].settings.record:
+            paths[index].write(folder, group.engine.backbone, steps[index])
     collected = yield from read_all(plan, group, heads, inputs)
+    clock.enter("record")
+    yield from record_inside(plan, group, folders, examples[:tested], inputs)
     baselines = Baselines(plan, group, examples[:tested], collected.bare[:tested])
     written: list[Future[None]] = []
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
@@ -128,13 +135,17 @@ def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str
     folder.finish(table, score_predictions(table), record)
 
 
-def train_group(group: Group) -> Generator[Event, None, list[list[StepRecord]]]:
-    """Train the group; returns the step records of each run."""
+def train_group(
+    group: Group, paths: Sequence[PromptPath] = ()
+) -> Generator[Event, None, list[list[StepRecord]]]:
+    """Train the group and note its prompts' paths; returns the step records of each run."""
     total = max((member.steps for member in group.members), default=0)
     steps: list[list[StepRecord]] = [[] for _ in group.members]
     done = -1
     for record in train(group.engine, group.members):
         steps[record.run].append(record)
+        if paths:
+            paths[record.run].note(record, group.members[record.run])
         if record.step > done:
             done = record.step
             yield Event("train", done, total)

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from polyprompt.analysis.selection import Tried, choose, measure
-from polyprompt.capabilities import RunSettings, SearchSettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.config import Study, build_study, set_dotted
 from polyprompt.experiments.grid import points
 from polyprompt.experiments.plan import run_names
 from polyprompt.experiments.store import RunFolder
 from polyprompt.report.score_tables import Table, percent
+from polyprompt.study_settings import SearchSettings
 
 _SEEDS = {"seed", "draw_seed", "train_seed"}
 _OF_THE_STUDY = {"arms", "grid", "search", "title", *_SEEDS}
@@ -55,6 +56,8 @@ def search_study(study: Study) -> Study:
 def resolved(study: Study) -> Study:
     """Give a study with the settings its search has chosen; one without a search as it is.
 
+    Arms that have become the same are run once, under the name of the first.
+
     Raises:
         StoreError: The search is not complete.
     """
@@ -67,7 +70,24 @@ def resolved(study: Study) -> Study:
         else:
             for key, new in choice.chosen.point.items():
                 set_dotted(value, key, new)
+    found = build_study(value, study.settings.name)
+    same = alike(found)
+    if not same:
+        return found
+    value["arms"] = {arm: own for arm, own in value["arms"].items() if arm not in same}
     return build_study(value, study.settings.name)
+
+
+def alike(study: Study) -> dict[str, str]:
+    """Find arms whose runs are all those of an earlier arm, and name that one."""
+    of_arm: dict[str, list[str]] = {}
+    for run, name in zip(study.runs, run_names(study), strict=True):
+        of_arm.setdefault(run.arm, []).append(name)
+    first: dict[tuple[str, ...], str] = {}
+    for arm, names in of_arm.items():
+        first.setdefault(tuple(sorted(names)), arm)
+    pairs = {arm: first[tuple(sorted(names))] for arm, names in of_arm.items()}
+    return {arm: earlier for arm, earlier in pairs.items() if arm != earlier}
 
 
 def choices(study: Study) -> list[Choice]:
@@ -136,6 +156,7 @@ def _trial(study: Study, arm: str, point: dict[str, Any], search: SearchSettings
         "evaluate": "dev",
         "arm": arm,
         "baselines": False,
+        "record": [],
         "grid": {"seed": list(search.seeds)},
     }
     return build_study(value, f"{study.settings.name}, search")

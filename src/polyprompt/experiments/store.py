@@ -1,7 +1,7 @@
 """Run folders: what a run leaves on disk, readable without this package."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,13 @@ class RunFolder:
         """The run's fingerprint."""
         return self.path.name
 
-    def is_complete(self) -> bool:
-        """Say whether the run has ended well: its scores are written last."""
-        return (self.path / SCORES).is_file()
+    def is_complete(self, recorded: Iterable[str] = ()) -> bool:
+        """Say whether the run has ended well: its scores are written last.
+
+        Args:
+            recorded: Names of arrays that have to be there too.
+        """
+        return (self.path / SCORES).is_file() and all(map(self.has_arrays, recorded))
 
     def begin(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write down what will be run, with every default written out."""
@@ -62,6 +66,56 @@ class RunFolder:
 
         with replacing(self.path / "parts" / f"{name}.safetensors") as temporary:
             save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+
+    def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        """Write NumPy arrays as safetensors under ``recorded/``."""
+        from safetensors.numpy import save_file
+
+        with replacing(self._arrays(name)) as temporary:
+            save_file({key: value.copy(order="C") for key, value in arrays.items()}, temporary)
+
+    def has_arrays(self, name: str) -> bool:
+        """Say whether arrays were recorded."""
+        return self._arrays(name).is_file()
+
+    def arrays(self, name: str) -> dict[str, Any]:
+        """Read recorded arrays.
+
+        Raises:
+            StoreError: They are missing or broken.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            return load_file(self._arrays(name))
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"Cannot read {self._arrays(name)}: {error}. Run the study again with "
+                f"record=[{name}]."
+            ) from error
+
+    def _arrays(self, name: str) -> Path:
+        """Name the file of recorded arrays."""
+        return self.path / "recorded" / f"{name}.safetensors"
+
+    def write_prompt_words(self, words: Sequence[str]) -> None:
+        """Write the words nearest to a prompt, in the order of the array ``nearest``."""
+        write_parquet(
+            self.path / "recorded" / "prompt_words.parquet", pl.DataFrame({"word": words})
+        )
+
+    def prompt_words(self) -> list[str]:
+        """Read the words nearest to a prompt."""
+        return read_parquet(self.path / "recorded" / "prompt_words.parquet")["word"].to_list()
+
+    def write_recorded_items(self, items: pl.DataFrame) -> None:
+        """Write which test items recorded arrays are about, in their order."""
+        write_parquet(self.path / "recorded" / "items.parquet", items)
+
+    def recorded_items(self) -> pl.DataFrame:
+        """Read which test items recorded arrays are about."""
+        return read_parquet(self.path / "recorded" / "items.parquet")
 
     def write_dev_predictions(self, predictions: pl.DataFrame) -> None:
         """Write the answers to the targets' dev split."""

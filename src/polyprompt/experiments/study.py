@@ -26,7 +26,12 @@ def run_study(study: Study) -> Iterator[Event]:
     if study.settings.search is not None:
         plan_study(study)
         yield from _run_all(search_study(study))
-        study = resolved(study)
+        asked, study = study, resolved(study)
+        yield from (
+            Event("plan", 0, 1, f"the arm '{arm}' is now the same as another: run once")
+            for arm in asked.settings.arms
+            if arm not in study.settings.arms
+        )
     yield from _run_all(study)
 
 
@@ -105,5 +110,9 @@ def _left(study: Study, groups: Sequence[GroupPlan]) -> list[GroupPlan]:
 
 def _without_complete(study: Study, group: GroupPlan) -> GroupPlan | None:
     """Leave out runs whose scores are there; None if nothing is left."""
-    runs = [run for run in group.runs if not RunFolder(study.folder / run.name).is_complete()]
+    runs = [
+        run
+        for run in group.runs
+        if not RunFolder(study.folder / run.name).is_complete(run.settings.record)
+    ]
     return make_group(runs, group.card, group.data, group.engine) if runs else None

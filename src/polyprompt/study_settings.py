@@ -1,0 +1,40 @@
+"""How studies are set: the settings of their runs, and the ways in which these differ."""
+
+from typing import Any
+
+from pydantic import Field
+
+from polyprompt.capabilities import EngineSettings, Languages, RunSettings
+from polyprompt.part_settings import Settings
+
+
+class SearchSettings(Settings):
+    """Settings that are chosen on the source languages' dev split before the study is run.
+
+    ``grid`` maps dotted names to the values to try; in a study of arms ``arms`` has such a grid for
+    every arm that is to be searched, all of one size. Every point is run with the draws of
+    ``seeds``, which no run of the study may use, and scored on the whole dev split. Chosen is,
+    among the points within one standard error of the best mean accuracy, the least loss.
+    """
+
+    seeds: tuple[int, ...] = Field(default=(100, 101, 102), min_length=1)
+    grid: dict[str, list[Any]] = {}
+    arms: dict[str, dict[str, list[Any]]] = {}
+
+
+class StudySettings(RunSettings):
+    """A study: the settings common to its runs, and the ways in which they differ.
+
+    ``arms`` names sets of settings (dotted names to values) that are compared; ``grid`` maps dotted
+    names of settings to lists of values. The study is the product of arms and grid. ``contrasts``
+    names pairs of groups of languages (families, branches, scripts, codes) that are compared.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    output: str = "runs"
+    arms: dict[str, dict[str, Any]] = {}
+    grid: dict[str, list[Any]] = {}
+    search: SearchSettings | None = None
+    contrasts: dict[str, tuple[Languages, Languages]] = {}
+    engine: EngineSettings = EngineSettings()
