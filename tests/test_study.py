@@ -97,6 +97,16 @@ def test_the_same_command_twice_gives_the_same_predictions(toy_study, tmp_path):
         assert a.scores().equals(b.scores())
 
 
+def test_a_complete_study_is_run_again_without_computing_anything(toy_study):
+    folders = run(toy_study)
+    written = [(f.path / "scores.parquet").stat().st_mtime_ns for f in folders]
+    study = build_study(toy_study, "toy.yaml")
+    events = list(run_study(study))
+    assert {event.stage for event in events} == {"plan", "done"}
+    assert any("2 runs are complete, skipped" in event.note for event in events)
+    assert [(f.path / "scores.parquet").stat().st_mtime_ns for f in folders] == written
+
+
 def test_complete_runs_are_skipped_and_broken_off_ones_are_run(toy_study):
     folders = run(toy_study)
     times = [(f.path / "scores.parquet").stat().st_mtime_ns for f in folders]

@@ -1,6 +1,7 @@
 """A study from its plan to its folders: what is complete is skipped, the rest is computed."""
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 import yaml
 
@@ -48,7 +49,7 @@ def _run_all(study: Study) -> Iterator[Event]:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
     pair: tuple[Backbone, Backbone | None] | None = None
     told = set[str]()
-    for group, behind in zip(left, [*left[1:], None], strict=True):
+    for group, behind in zip_longest(left, left[1:]):
         wanted = group.runs[0].settings.backbone
         if pair is None:
             yield Event("load", 0, 1, f"loading {wanted.name}")
