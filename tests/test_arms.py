@@ -8,6 +8,7 @@ from polyprompt.errors import ConfigError, DataError, StoreError
 from polyprompt.experiments.config import build_study, load_study
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.search import choices, resolved, search_study
+from polyprompt.experiments.store import RunFolder, complete_runs
 from polyprompt.experiments.study import run_study, study_folders
 
 
@@ -33,6 +34,22 @@ def searching(toy_study):
             },
         },
     }
+
+
+def test_runs_of_an_earlier_search_are_no_part_of_the_study(searching):
+    finish(searching)
+    study = build_study(searching, "toy").folder
+    before = {choice.arm: choice.chosen.point for choice in choices(build_study(searching, "toy"))}
+    for grid in searching["search"]["arms"].values():
+        grid["training.learning_rate"] = [0.002, 0.04]
+    finish(searching)
+    after = {choice.arm: choice.chosen.point for choice in choices(build_study(searching, "toy"))}
+    assert before != after
+    assert sum(RunFolder(path).is_complete() for path in study.iterdir()) == 10
+    kept = list(complete_runs(study))
+    assert len(kept) == 6
+    rates = {f.record()["arm"]: f.config()["training"]["learning_rate"] for f in kept}
+    assert {"fixed": 0.5} | {a: p["training.learning_rate"] for a, p in after.items()} == rates
 
 
 def test_an_arm_that_the_search_makes_another_is_run_once(searching):

@@ -72,6 +72,7 @@ def test_a_study_runs_checks_and_reports_from_the_command_line(toy_study, tmp_pa
     path.write_text(yaml.safe_dump(toy_study))
     checked = polyprompt("check", str(path))
     assert "2 runs together (0 complete); cached engine" in checked.stdout, checked.stderr
+    assert not Path(toy_study["output"]).exists()
     done = polyprompt("run", str(path), "shots=2")
     assert done.returncode == 0, done.stderr
     for words in ("training: 0 of", "French", "fra_Latn", "Mean over languages, by script",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from polyprompt.tables import (
     write_text,
 )
 
+CHOSEN = "chosen.json"
+"""What a study's last search chose, by arm."""
 DEV_PREDICTIONS = "predictions_dev.parquet"
 PREDICTIONS, SCORES, RECORD, CONFIG = (
     "predictions.parquet",
@@ -170,15 +173,33 @@ class RunFolder:
 def complete_runs(study: Path) -> Iterator[RunFolder]:
     """Find a study's complete runs, in the order of their names.
 
+    Runs with settings that an earlier search had chosen, and the last one has not, are passed over.
+
     Raises:
         StoreError: There is no such folder.
     """
     if not study.is_dir():
         raise StoreError(f"There is no study at {study}. Give the folder that 'run' named.")
+    chosen = read_json(study / CHOSEN) if (study / CHOSEN).is_file() else {}
     for path in sorted(study.iterdir()):
         folder = RunFolder(path)
-        if folder.is_complete():
+        if folder.is_complete() and _as_chosen(folder, chosen):
             yield folder
+
+
+def _as_chosen(folder: RunFolder, chosen: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Say whether a run has what the search chose for its arm."""
+    wanted = chosen.get(folder.record().get("arm", ""), {}) if chosen else {}
+    config = folder.config() if wanted else {}
+    return all(_dotted(config, key) == value for key, value in wanted.items())
+
+
+def _dotted(config: Mapping[str, Any], key: str) -> Any:
+    """Look ``a.b.c`` up in nested mappings; None where there is none."""
+    value: Any = config
+    for name in key.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def study_settings(study: Path) -> dict[str, Any]:
@@ -214,10 +235,14 @@ def find_run(path: Path) -> RunFolder:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out before anything is computed that a folder can be written.
+    """Find out before anything is computed that a folder can be written; leaves nothing behind.
 
     Raises:
         StoreError: It cannot.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     write_text(folder / ".writable", "")
     (folder / ".writable").unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else has begun to write there
+        for path in made:
+            path.rmdir()

@@ -9,10 +9,10 @@ from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_study
 from polyprompt.experiments.run import run_group
-from polyprompt.experiments.search import resolved, search_study
-from polyprompt.experiments.store import RunFolder, check_writable
+from polyprompt.experiments.search import choices, resolved, search_study
+from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable
 from polyprompt.models.backbone import Backbone
-from polyprompt.tables import write_text
+from polyprompt.tables import write_json, write_text
 
 
 def run_study(study: Study) -> Iterator[Event]:
@@ -27,6 +27,8 @@ def run_study(study: Study) -> Iterator[Event]:
     if study.settings.search is not None:
         plan_study(study)
         yield from _run_all(search_study(study))
+        chosen = {choice.arm: choice.chosen.point for choice in choices(study)}
+        write_json(study.folder / CHOSEN, chosen)
         asked, study = study, resolved(study)
         yield from (
             Event("plan", 0, 1, f"the arm '{arm}' is now the same as another: run once")
