@@ -1,8 +1,12 @@
 """The account of a study, from made-up answers whose truth is known, and from runs on disk."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
+from conftest import make_rows
 from typer.testing import CliRunner
 
 from polyprompt.analysis.account import Arm, are_paired, contrasts, correlations
@@ -13,8 +17,11 @@ from polyprompt.analysis.reference import columns, compare, reference
 from polyprompt.analysis.series import series
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.cli.main import app
-from polyprompt.errors import ConfigError
+from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.recommending import recommendations
+from polyprompt.experiments.results import gather
+from polyprompt.experiments.store import complete_runs
 from polyprompt.experiments.study import run_study
 
 LANGUAGES = (
@@ -251,6 +258,49 @@ def test_commands_write_what_they_show(toy_study):
     assert "no corpus 'xlm'" in str(wrong.exception)
     few = runner.invoke(app, ["recommend", str(study.folder)])
     assert "8 target languages" in str(few.exception)
+
+
+def test_recommend_joins_studies_and_their_common_seeds(toy_study, toy_task, tmp_path):
+    _, data = toy_task
+    languages = (
+        "eng_Latn", "fra_Latn", "deu_Latn", "hin_Deva", "ben_Beng", "yor_Latn", "swh_Latn",
+        "zho_Hans", "tam_Taml", "tel_Telu", "fin_Latn", "arb_Arab",
+    )  # fmt: skip
+    for split, number in (("train", 6), ("dev", 3), ("test", 4)):
+        pl.DataFrame(make_rows(split, number, languages, 5)).write_parquet(
+            data / f"{split}.parquet"
+        )
+    value = toy_study | {"evaluate": "both", "baselines": False}
+    one = build_study(value | {"name": "one", "arms": {"a": {"parts.task.length": 3}, "b": {"parts.task.length": 5}},
+                               "layout": "{text}{task}"}, "toy")  # fmt: skip
+    two = build_study(value | {"name": "two", "arms": {"c": {"training.learning_rate": 0.5}},
+                               "grid": {"seed": [1, 2]}}, "toy")  # fmt: skip
+    for study in (one, two):
+        list(run_study(study))
+    folders = [str(one.folder), str(two.folder)]
+    shown = CliRunner().invoke(app, ["recommend", *folders])
+    assert shown.exit_code == 0, shown.output
+    assert "oracle" in shown.output
+    settings = gather([run for folder in folders for run in complete_runs(Path(folder))])
+    found = recommendations(settings, None)
+    assert len(found.languages) == 11
+    common = [
+        next(run for run, r in zip(s.runs, s.records, strict=True) if r["train_seed"] == 1)
+        for s in settings
+    ]
+    for language in found.languages:
+        of_setting = [
+            run.predictions()
+            .filter(pl.col("language") == language.language)
+            .select((pl.col("prediction") == pl.col("label")).mean())
+            .item()
+            for run in common
+        ]
+        assert language.oracle == pytest.approx(max(of_setting))
+    apart = [s for s in settings if s.config["arm"] == "c"]
+    left = replace(apart[0], records=({**apart[0].records[0], "train_seed": 7},) * 2)
+    with pytest.raises(StoreError, match="no seeds in common"):
+        recommendations([settings[0], left], None)
 
 
 def test_arms_of_different_models_and_languages_are_analysed_apart(toy_study, tmp_path):

@@ -91,7 +91,10 @@ def compare(
 
 
 def recommend(
-    study: StudyFolder,
+    studies: Annotated[
+        list[Path],
+        typer.Argument(metavar="FOLDER...", help="Folders of studies, e.g. runs/e5_freezing."),
+    ],
     corpus: Corpus = "",
 ) -> None:
     """Recommend a setting per target language, from dev splits of other families."""
@@ -102,12 +105,14 @@ def recommend(
     from polyprompt.experiments.store import complete_runs, study_title
     from polyprompt.tables import write_text
 
-    settings = gather(list(complete_runs(study)))
+    runs = {run.name: run for study in studies for run in complete_runs(study)}
+    settings = gather(list(runs.values()))
     found = recommendations(settings, corpus_of(settings, corpus or None))
     tables = recommendation_tables(found)
     console = make_console()
     for table in tables:
         print_table(console, table)
-    path = study / "recommend.md"
-    write_text(path, f"# {study_title(study)}: recommended\n\n{markdown_tables(tables)}")
+    path = studies[0] / "recommend.md"
+    title = "; ".join(map(study_title, studies))
+    write_text(path, f"# {title}: recommended\n\n{markdown_tables(tables)}")
     console.print(f"Written: {path}", markup=False)

@@ -4,18 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from polyprompt.analysis.facts import language_facts, relative_tokens
 from polyprompt.analysis.recommend import Recommendations, recommend
 from polyprompt.analysis.transfer import accuracy_table
 from polyprompt.errors import StoreError
 from polyprompt.experiments.results import Setting
+from polyprompt.experiments.store import RunFolder
 from polyprompt.languages.catalogue import language_name
 from polyprompt.report.score_tables import Table, percent, signed
 
 
 def recommendations(settings: Sequence[Setting], corpus: str | None) -> Recommendations:
-    """Recommend a setting for every target language of a study.
+    """Recommend a setting for every target language, from runs with seeds that all settings have.
 
     Args:
         settings: With answers to the targets' dev split (``evaluate=both``).
@@ -23,27 +25,46 @@ def recommendations(settings: Sequence[Setting], corpus: str | None) -> Recommen
 
     Raises:
         StoreError: There is one setting, a run has no dev answers, settings were trained on
-            different source languages or tested in different ones, or there are too few languages.
+            different source languages or tested in different ones or have no seeds in common, or
+            there are too few languages.
     """
     first = settings[0]
     _check_alike(settings)
     languages = [row.code for row in first.summary.languages]
-    tables = []
-    for setting in settings:
-        dev = pl.concat([run.dev_predictions() for run in setting.runs])
-        tables.append(accuracy_table(dev, languages)[0].mean(1))
-    test = []
-    for setting in settings:
-        known = {row.code: row.accuracy.mean for row in setting.summary.languages}
-        test.append([known[code] for code in languages])
+    kept = _with_common_seeds(settings)
+    dev = [_accuracies([run.dev_predictions() for run in runs], languages) for runs in kept]
+    test = [_accuracies([run.predictions() for run in runs], languages) for runs in kept]
     predictions = first.runs[0].predictions()
     tokens = relative_tokens(predictions, languages, first.sources)
     facts = language_facts(languages, first.sources, corpus, tokens, "predicted")
     titles = [setting.title for setting in settings]
     try:
-        return recommend(titles, np.stack(tables, 1), np.array(test).T, facts, first.sources)
+        return recommend(titles, np.stack(dev, 1), np.stack(test, 1), facts, first.sources)
     except ValueError as error:
         raise StoreError(str(error)) from error
+
+
+def _with_common_seeds(settings: Sequence[Setting]) -> list[list[RunFolder]]:
+    """Give each setting's runs with draw and training seeds that every setting has.
+
+    Raises:
+        StoreError: There are none.
+    """
+    of_setting = [
+        {(record["draw_seed"], record["train_seed"]): run for run, record in pairs}
+        for pairs in (zip(one.runs, one.records, strict=True) for one in settings)
+    ]
+    common = sorted(set.intersection(*map(set, of_setting)))
+    if not common:
+        raise StoreError("The settings have no seeds in common. Run them with the same seeds.")
+    return [[runs[seeds] for seeds in common] for runs in of_setting]
+
+
+def _accuracies(
+    predictions: Sequence[pl.DataFrame], languages: Sequence[str]
+) -> Float[np.ndarray, " L"]:
+    """Average the accuracies of runs, language by language."""
+    return accuracy_table(pl.concat(predictions), languages)[0].mean(1)
 
 
 def _check_alike(settings: Sequence[Setting]) -> None:
@@ -55,6 +76,9 @@ def _check_alike(settings: Sequence[Setting]) -> None:
             raise StoreError("Settings with different source languages cannot be recommended from.")
         if {row.code for row in setting.summary.languages} != languages:
             raise StoreError(f"'{setting.title}' was tested in other languages than the first.")
+        for name in ("data_identity", "backbone_identity"):
+            if setting.records[0][name] != first.records[0][name]:
+                raise StoreError(f"'{setting.title}' has other data or another backbone.")
 
 
 def recommendation_tables(found: Recommendations) -> list[Table]:
