@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from conftest import make_rows
 from typer.testing import CliRunner
 
+from conftest import make_rows
 from polyprompt.analysis.account import Arm, are_paired, contrasts, correlations
 from polyprompt.analysis.facts import in_group, language_facts, relative_tokens
 from polyprompt.analysis.groups import group_contrast, script_contrasts
