@@ -11,26 +11,24 @@ import polars as pl
 from polyprompt.analysis.account import Arm, contrasts, correlations
 from polyprompt.analysis.facts import Facts, language_facts, relative_tokens
 from polyprompt.analysis.groups import group_contrast, script_contrasts
-from polyprompt.analysis.series import series
-from polyprompt.analysis.significance import variance_components
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.errors import ConfigError, nearest
+from polyprompt.experiments.designs import series_of, spread_of
 from polyprompt.experiments.results import Setting, markdown_tables, varying
 from polyprompt.languages.catalogue import CORPUS_UNITS
 from polyprompt.languages.distance import Origin
 from polyprompt.report.account_tables import (
-    component_table,
     contrast_table,
     correlation_table,
     gain_table,
     group_table,
     script_pair_table,
-    series_tables,
     slope_table,
     source_tables,
 )
 from polyprompt.report.score_tables import Table
+from polyprompt.report.setting_tables import setting_table
 from polyprompt.tables import write_text
 
 _CORPUS_OF = {"bloom": "bloom", "xglm": "xglm", "xlm-roberta": "xlmr", "mt5": "mt5"}
@@ -83,7 +81,8 @@ def _account(settings: Sequence[Setting], request: Request) -> tuple[list[Table]
         for setting, arm in zip(settings, arms, strict=True)
     }
     majority = _majority(arms[0].predictions)
-    tables = [
+    tables = [setting_table(settings)]
+    tables += [
         correlation_table(correlations(arm, seen_from[setting.sources], setting.sources, majority))
         for setting, arm in zip(settings, arms, strict=True)
     ]
@@ -95,8 +94,8 @@ def _account(settings: Sequence[Setting], request: Request) -> tuple[list[Table]
     tables += [script_pair_table(pairs)] if pairs else []
     if len(seen_from) == 1:
         ((sources, facts),) = seen_from.items()
-        tables += _series(settings, arms, facts, sources)
-    tables += _spread(arms)
+        tables += series_of(settings, arms, facts, sources)
+    tables += spread_of(arms)
     return tables, _notes(next(iter(seen_from.values())), list(seen_from), corpus, request)
 
 
@@ -195,79 +194,6 @@ def _majority(predictions: pl.DataFrame) -> dict[str, float]:
     counts = items.group_by("language", "label").len()
     shares = counts.group_by("language").agg(pl.col("len").max() / pl.col("len").sum())
     return dict(shares.iter_rows())
-
-
-def _series(
-    settings: Sequence[Setting], arms: Sequence[Arm], facts: Facts, sources: Sequence[str]
-) -> list[Table]:
-    """Describe settings along a number, where they differ in one and have the same seeds."""
-    differing = varying([setting.config for setting in settings])
-    tables = []
-    for name in differing:
-        others = [key for key in differing if key != name]
-        for rest, line in _lines(settings, arms, name, others).items():
-            title = f"{name} ({rest})" if rest else name
-            tables += series_tables(series(title, line, facts, sources)) if _is_series(line) else []
-    return tables
-
-
-def _is_series(line: Mapping[float, Arm]) -> bool:
-    """Say whether settings along a number are three or more with the same seeds."""
-    return len(line) > 2 and len({tuple(sorted(arm.pairs.values())) for arm in line.values()}) == 1
-
-
-def _lines(
-    settings: Sequence[Setting], arms: Sequence[Arm], name: str, others: Sequence[str]
-) -> dict[str, dict[float, Arm]]:
-    """Sort settings by what else differs, then by a number; none where it is no number."""
-    lines: dict[str, dict[float, Arm]] = {}
-    for setting, arm in zip(settings, arms, strict=True):
-        value = _number(setting, name)
-        if value is None:
-            return {}
-        rest = ", ".join(f"{key}={setting.config.get(key)}" for key in others)
-        lines.setdefault(rest, {})[value] = arm
-    return lines
-
-
-def _number(setting: Setting, name: str) -> float | None:
-    """Read a number that sets settings apart; ``shots=all`` as its examples per class."""
-    value, record = setting.config.get(name), setting.records[0]
-    if name == "shots" and value == "all":
-        return record["train_examples"] / len(record["labels"])
-    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-        return None
-    return float(value)
-
-
-def _crossed(arm: Arm) -> np.ndarray | None:
-    """Arrange the answers of a crossed design as draws × trainings × items, over languages."""
-    draws = sorted({draw for draw, _ in arm.pairs.values()})
-    trainings = sorted({training for _, training in arm.pairs.values()})
-    whole = len(draws) > 1 and len(trainings) > 1
-    if not whole or len(arm.pairs) != len(draws) * len(trainings):
-        return None
-    answers = arm.answers()
-    if len({values.shape for values in answers.values()}) > 1:
-        return None
-    over = np.mean(list(answers.values()), axis=0)
-    names = sorted(arm.pairs)
-    order = [
-        names.index(next(run for run in names if arm.pairs[run] == (d, t)))
-        for d in draws
-        for t in trainings
-    ]
-    return over[order].reshape(len(draws), len(trainings), -1)
-
-
-def _spread(arms: Sequence[Arm]) -> list[Table]:
-    """Estimate where the variance of settings comes from, where their designs are crossed."""
-    crossed = {arm.title: values for arm in arms if (values := _crossed(arm)) is not None}
-    if not crossed:
-        return []
-    draws, trainings, items = next(iter(crossed.values())).shape
-    found = {title: variance_components(values) for title, values in crossed.items()}
-    return [component_table(found, (draws, trainings, items))]
 
 
 def _notes(

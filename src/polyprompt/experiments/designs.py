@@ -1,0 +1,86 @@
+"""What a study's design allows: settings along a number, draws crossed with trainings."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from polyprompt.analysis.account import Arm
+from polyprompt.analysis.facts import Facts
+from polyprompt.analysis.series import series
+from polyprompt.analysis.significance import variance_components
+from polyprompt.experiments.results import Setting, varying
+from polyprompt.report.account_tables import component_table, series_tables
+from polyprompt.report.score_tables import Table
+
+
+def series_of(
+    settings: Sequence[Setting], arms: Sequence[Arm], facts: Facts, sources: Sequence[str]
+) -> list[Table]:
+    """Describe settings along a number, where they differ in one and have the same seeds."""
+    differing = varying([setting.config for setting in settings])
+    tables = []
+    for name in differing:
+        others = [key for key in differing if key != name]
+        for rest, line in _lines(settings, arms, name, others).items():
+            title = f"{name} ({rest})" if rest else name
+            tables += series_tables(series(title, line, facts, sources)) if _is_series(line) else []
+    return tables
+
+
+def _is_series(line: Mapping[float, Arm]) -> bool:
+    """Say whether settings along a number are three or more with the same seeds."""
+    return len(line) > 2 and len({tuple(sorted(arm.pairs.values())) for arm in line.values()}) == 1
+
+
+def _lines(
+    settings: Sequence[Setting], arms: Sequence[Arm], name: str, others: Sequence[str]
+) -> dict[str, dict[float, Arm]]:
+    """Sort settings by what else differs, then by a number; none where it is no number."""
+    lines: dict[str, dict[float, Arm]] = {}
+    for setting, arm in zip(settings, arms, strict=True):
+        value = _number(setting, name)
+        if value is None:
+            return {}
+        rest = ", ".join(f"{key}={setting.config.get(key)}" for key in others)
+        lines.setdefault(rest, {})[value] = arm
+    return lines
+
+
+def _number(setting: Setting, name: str) -> float | None:
+    """Read a number that sets settings apart; ``shots=all`` as its examples per class."""
+    value, record = setting.config.get(name), setting.records[0]
+    if name == "shots" and value == "all":
+        return record["train_examples"] / len(record["labels"])
+    if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+        return None
+    return float(value)
+
+
+def _crossed(arm: Arm) -> np.ndarray | None:
+    """Arrange the answers of a crossed design as draws × trainings × items, over languages."""
+    draws = sorted({draw for draw, _ in arm.pairs.values()})
+    trainings = sorted({training for _, training in arm.pairs.values()})
+    whole = len(draws) > 1 and len(trainings) > 1
+    if not whole or len(arm.pairs) != len(draws) * len(trainings):
+        return None
+    answers = arm.answers()
+    if len({values.shape for values in answers.values()}) > 1:
+        return None
+    over = np.mean(list(answers.values()), axis=0)
+    names = sorted(arm.pairs)
+    order = [
+        names.index(next(run for run in names if arm.pairs[run] == (d, t)))
+        for d in draws
+        for t in trainings
+    ]
+    return over[order].reshape(len(draws), len(trainings), -1)
+
+
+def spread_of(arms: Sequence[Arm]) -> list[Table]:
+    """Estimate where the variance of settings comes from, where their designs are crossed."""
+    crossed = {arm.title: values for arm in arms if (values := _crossed(arm)) is not None}
+    if not crossed:
+        return []
+    draws, trainings, items = next(iter(crossed.values())).shape
+    found = {title: variance_components(values) for title, values in crossed.items()}
+    return [component_table(found, (draws, trainings, items))]
