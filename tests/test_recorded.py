@@ -117,8 +117,8 @@ def test_analysis_compares_arms_and_leaves_out_what_has_no_prompt(toy_study):
     assert sum("share of attention" in title for title in titles) == 2
     assert sum("alignment of the text's tokens" in title for title in titles) == 3
     paths = next(table for table in tables if table.title.startswith("Paths"))
-    assert [row[0] for row in paths.rows] == ["arm=frozen"]
-    own = next(t for t in tables if t.title.startswith("arm=full alone: share"))
+    assert [row[0] for row in paths.rows] == ["frozen"]
+    own = next(t for t in tables if t.title.startswith("full alone: share"))
     assert own.rows[0][1].startswith("–")
     assert "12 test sentences" in notes[0]
 

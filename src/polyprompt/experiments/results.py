@@ -143,7 +143,7 @@ def _title(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> s
     arm = config.get("arm", "")
     keys = varying([other for other in configs if other.get("arm", "") == arm])
     shown = dict(config) | {"backbone.name": marked(str(config["backbone.name"]))}
-    named = [f"arm={arm}"] if arm else []
+    named = [arm] if arm else []
     return ", ".join([*named, *(f"{key}={shown.get(key)}" for key in keys)]) or "All runs"
 
 
