@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from statsmodels.stats.multitest import multipletests
 from typer.testing import CliRunner
 
 from conftest import make_rows
-from polyprompt.analysis.account import Arm, are_paired, contrasts, correlations
+from polyprompt.analysis.account import Arm, adjusted, are_paired, contrasts, correlations
 from polyprompt.analysis.facts import in_group, language_facts, relative_tokens
+from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.analysis.groups import group_contrast, script_contrasts
 from polyprompt.analysis.recommend import recommend
 from polyprompt.analysis.reference import columns, compare, reference
@@ -18,6 +20,7 @@ from polyprompt.analysis.series import series
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.cli.main import app
 from polyprompt.errors import ConfigError, StoreError
+from polyprompt.experiments.analyse import Request, account_of
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.recommending import recommendations
 from polyprompt.experiments.results import gather
@@ -235,9 +238,9 @@ def test_printed_tables_are_those_of_the_paper():
 
 def test_commands_write_what_they_show(toy_study):
     value = toy_study | {
-        "evaluate": "both", "targets": ["eng_Latn", "fra_Latn"],
+        "targets": ["eng_Latn", "fra_Latn", "swh_Latn"],
         "arms": {"a": {}, "b": {"training.learning_rate": 0.5}},
-        "contrasts": {"French": ["fra_Latn", "eng_Latn"]},
+        "contrasts": {"French": ["fra_Latn", "swh_Latn"]},
     }  # fmt: skip
     study = build_study(value, "toy")
     list(run_study(study))
@@ -257,7 +260,7 @@ def test_commands_write_what_they_show(toy_study):
     wrong = runner.invoke(app, ["analyse", str(study.folder), "--corpus", "xlm"])
     assert "no corpus 'xlm'" in str(wrong.exception)
     few = runner.invoke(app, ["recommend", str(study.folder)])
-    assert "8 target languages" in str(few.exception)
+    assert "evaluate=both" in str(few.exception)
 
 
 def test_recommend_joins_studies_and_their_common_seeds(toy_study, toy_task, tmp_path):
@@ -327,3 +330,50 @@ def test_arms_of_different_models_and_languages_are_analysed_apart(toy_study, tm
     assert "| two fast – two |" in text
     none = CliRunner().invoke(app, ["compare", str(study.folder), "--with", "philippy2024.table4"])
     assert none.exit_code == 0, none.exception
+
+
+def test_groups_without_languages_are_refused(toy_study):
+    for sides, words in (
+        ([["Indo-Arian"], ["Atlantic-Congo"]], "'Indo-Arian'. Did you mean 'Indo-Aryan'"),
+        ([["Indo-European"], ["Indo-Aryan"]], "in both groups"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            build_study(toy_study | {"contrasts": {"x": sides}}, "toy")
+
+
+def test_holm_is_over_all_settings_that_are_compared(facts):
+    slopes = (0.5, 0.49, 0.3, 0.2)
+    arms = [arm(str(slope), falling(facts, slope)) for slope in slopes]
+    apart = [*contrasts(arms[:2], facts, ["eng_Latn"]), *contrasts(arms[2:], facts, ["eng_Latn"])]
+    together = adjusted(apart)
+    p = [one.p_items for one in apart]
+    assert [one.p_holm for one in together] == pytest.approx(
+        multipletests(p, method="holm")[1].tolist()
+    )
+
+
+def test_sources_are_in_no_group_and_named_contrasts_are_adjusted_together(facts):
+    one, other = (arm(n, falling(facts, slope)) for n, slope in (("one", 0.5), ("other", 0.3)))
+    found = group_contrast("g", (["Indo-European"], ["Atlantic-Congo"]), (one, other))
+    without = group_contrast(
+        "g", (["Indo-European"], ["Atlantic-Congo"]), (one, other), ["eng_Latn"]
+    )
+    assert (found.sizes[0], without.sizes[0]) == (found.sizes[0], found.sizes[0] - 1)
+    p = [0.01, 0.04, float("nan")]
+    adjusted = adjusted_groups([replace(without, p_languages=value) for value in p])
+    assert [one.p_holm for one in adjusted[:2]] == pytest.approx([0.02, 0.04])
+    assert np.isnan(adjusted[2].p_holm)
+
+
+def test_settings_are_compared_on_the_seeds_they_share(toy_study):
+    study = build_study(toy_study | {"grid": {"parts.task.length": [2, 3, 4], "seed": [0, 1]},
+                                     "layout": "{text}{task}", "baselines": False}, "toy")  # fmt: skip
+    list(run_study(study))
+    folders = list(complete_runs(study.folder))
+    first = next(f for f in folders if f.config()["parts"]["task"]["length"] == 2)
+    tables, notes = account_of(gather([f for f in folders if f is not first]), Request())
+    titles = [table.title for table in tables]
+    compared = next(t for t in tables if t.title.startswith("Settings compared"))
+    assert len(compared.rows) == 3
+    assert any(title.startswith("Mean over languages by parts.task.length") for title in titles)
+    assert notes[0].startswith("2 runs have seeds that not all settings have")

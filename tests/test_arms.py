@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from polyprompt.analysis.selection import choose, measure
+from polyprompt.analysis.selection import Tried, choose, measure
 from polyprompt.errors import ConfigError, DataError, StoreError
 from polyprompt.experiments.config import build_study, load_study
 from polyprompt.experiments.plan import plan_study
@@ -50,6 +50,35 @@ def test_runs_of_an_earlier_search_are_no_part_of_the_study(searching):
     assert len(kept) == 6
     rates = {f.record()["arm"]: f.config()["training"]["learning_rate"] for f in kept}
     assert {"fixed": 0.5} | {a: p["training.learning_rate"] for a, p in after.items()} == rates
+
+
+def test_what_a_search_chose_is_compared_as_it_was_understood(toy_study):
+    """YAML reads 1e-2 as a word, and a part may be written short: both are settings all the same."""
+    value = toy_study | {
+        "arms": {"a": {}, "b": {"training.epochs": 1}},
+        "search": {
+            "seeds": [100],
+            "arms": {
+                "a": {"training.learning_rate": ["1e-2"]},
+                "b": {"parts.task": [{"kind": "soft_prompt", "initial": "vocabulary"}]},
+            },
+        },
+    }
+    folders = finish(value)
+    study = build_study(value, "toy").folder
+    assert {run.name for run in complete_runs(study)} == {folder.name for folder in folders}
+    plain = {k: v for k, v in value.items() if k != "search"}
+    list(run_study(build_study(plain | {"arms": {"a": {"shots": 2}}}, "toy")))
+    assert len(list(complete_runs(study))) == 6
+
+
+def test_the_best_point_does_not_depend_on_the_order():
+    nan = Tried({"rate": 1}, (0.5, 0.6), float("nan"))
+    good = Tried({"rate": 2}, (0.52, 0.6), 1.0)
+    assert choose([nan, good]) is choose([good, nan]) is good
+    steady, wild = Tried({"r": 3}, (0.8, 0.8), 0.5), Tried({"r": 4}, (0.7, 0.9), 0.6)
+    third = Tried({"r": 5}, (0.74, 0.74), 0.4)
+    assert choose([steady, wild, third]) is choose([third, wild, steady])
 
 
 def test_an_arm_that_the_search_makes_another_is_run_once(searching):

@@ -66,6 +66,28 @@ def test_the_path_begins_at_the_initial_value_and_ends_in_the_saved_prompt(toy_s
     assert np.array_equal(path["vectors"][0], start.arrays("prompt_path")["vectors"][0])
 
 
+def test_the_kept_checkpoint_is_the_one_the_run_ended_in(toy_study):
+    training = toy_study["training"] | {"epochs": 3, "select": "last", "learning_rate": 0.5}
+    for folder in finish(toy_study, record="prompt_path", training=training):
+        path = folder.arrays("prompt_path")
+        assert path["kept"].tolist() == [3]
+        assert np.abs(path["vectors"][3] - path["vectors"][0]).max() > 0.1
+
+
+def test_what_was_recorded_in_part_is_recorded_again(toy_study):
+    folder = finish(toy_study, record=ALL, record_items=8)[0]
+    states = folder.path / "recorded" / "states.safetensors"
+    whole = states.read_bytes()
+    states.write_bytes(whole[:500])
+    assert not folder.has_recorded(ALL, 8)
+    finish(toy_study, record=ALL, record_items=8)
+    assert states.read_bytes() == whole
+    (folder.path / "recorded" / "items.parquet").unlink()
+    assert not folder.has_recorded(ALL, 8)
+    finish(toy_study, record=ALL, record_items=10)
+    assert folder.recorded_items()["language"].value_counts()["count"].unique().to_list() == [10]
+
+
 def test_a_start_from_the_vocabulary_is_nearest_to_its_words(toy_study):
     parts = {"task": {"kind": "soft_prompt", "initial": "vocabulary"}}
     path = finish(toy_study, record=["prompt_path"], parts=parts)[0].arrays("prompt_path")

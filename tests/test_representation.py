@@ -96,7 +96,8 @@ def test_a_straight_path_and_a_detour():
 def test_a_prompt_that_never_moved():
     still = np.ones((3, 2, 4))
     found = path_facts(still, 2)
-    assert (found.moved, found.travelled, found.straightness) == (0, 0, 0)
+    assert (found.moved, found.travelled) == (0, 0)
+    assert np.isnan(found.straightness)
     assert found.components == (0, 0, 0)
 
 

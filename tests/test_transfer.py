@@ -85,6 +85,40 @@ def test_a_setting_may_be_a_number_such_as_the_length():
     assert found.change.value == pytest.approx(-0.03, abs=0.004)
 
 
+def test_along_a_number_errors_are_those_of_random_slopes():
+    """Languages that differ in how they go along the number do not make distance look at work."""
+    rng = np.random.default_rng(6)
+    distance, steps = np.linspace(0, 1, 40), np.log2([1, 2, 5, 10, 20, 30])
+    found = []
+    for _ in range(200):
+        own = rng.normal(0, 0.005, 40)
+        mean = 0.8 - 0.1 * distance + own * steps[:, None]
+        found.append(
+            mixed_model((mean + rng.normal(0, 0.01, (6, 40)))[:, :, None], distance, steps)
+        )
+    for name in ("change", "gain"):
+        share = np.mean([getattr(one, name).p < 0.05 for one in found])
+        assert 0.01 < share < 0.1
+    values = mean + rng.normal(0, 0.01, (6, 40))
+    frame = {
+        "y": values.T.ravel(), "language": np.repeat(np.arange(40), 6),
+        "distance": np.repeat(distance - 0.5, 6), "setting": np.tile(steps, 40),
+    }  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole = smf.mixedlm(
+            "y ~ distance * setting", pd.DataFrame(frame), groups="language", re_formula="~setting"
+        ).fit(reml=True, method="powell")
+    ours = mixed_model(values[:, :, None], distance, steps).change
+    assert ours.value == pytest.approx(whole.fe_params["distance:setting"], abs=1e-6)
+    half = (ours.high - ours.low) / 2 / 2.0244  # t with 38 degrees of freedom
+    assert half == pytest.approx(whole.bse_fe["distance:setting"], rel=0.05)
+
+
+def test_accuracies_that_are_all_alike_give_no_slopes():
+    assert mixed_model(np.full((2, 10, 3), 0.5), np.linspace(0, 1, 10)) is None
+
+
 def test_regressions_equal_statsmodels_and_say_who_was_left_out():
     rng = np.random.default_rng(4)
     x, z = rng.normal(size=30), rng.normal(size=30)

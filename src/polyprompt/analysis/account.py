@@ -1,7 +1,7 @@
 """The cross-lingual account of a study: what accuracy goes with, and what each setting changes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -80,7 +80,7 @@ class Contrast:
         second: The other; differences are second minus first.
         difference: Of mean accuracies, resampling seeds and items.
         p_items: Permutation over items.
-        p_seeds: Exact permutation over seeds.
+        p_seeds: Exact permutation over seeds; NaN with one seed.
         p_holm: ``p_items`` adjusted for all contrasts of the study.
         slopes: Mixed model per distance.
         correlations: Difference of r per fact, second minus first.
@@ -163,10 +163,32 @@ def contrasts(
     found = [
         _contrast(one, other, facts, sources) for one, other in pairs if are_paired(one, other)
     ]
-    adjusted = holm({str(i): one.p_items for i, one in enumerate(found)})
-    return [
-        Contrast(**{**vars(one), "p_holm": adjusted[str(index)]}) for index, one in enumerate(found)
-    ]
+    return adjusted(found)
+
+
+def adjusted(found: Sequence[Contrast]) -> list[Contrast]:
+    """Adjust ``p_items`` by Holm, for all contrasts that are given together."""
+    values = holm({str(i): one.p_items for i, one in enumerate(found)})
+    return [replace(one, p_holm=values[str(index)]) for index, one in enumerate(found)]
+
+
+def on_common_seeds(arms: Sequence[Arm]) -> tuple[list[Arm], int]:
+    """Leave out runs with seeds that not every setting has.
+
+    Returns:
+        The settings as they can be paired, and how many runs were left out; settings that have no
+        seeds in common stay as they are, and none is left out.
+    """
+    common = set.intersection(*(set(arm.pairs.values()) for arm in arms)) if arms else set()
+    if not common:
+        return list(arms), 0
+    kept = []
+    for arm in arms:
+        names = [run for run, seeds in arm.pairs.items() if seeds in common]
+        own = arm.predictions.filter(pl.col("run").is_in(names))
+        kept.append(Arm(arm.title, own, {name: arm.pairs[name] for name in names}))
+    left = sum(len(arm.pairs) for arm in arms) - sum(len(arm.pairs) for arm in kept)
+    return kept, left
 
 
 def are_paired(one: Arm, other: Arm) -> bool:
@@ -216,7 +238,7 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
         second=second.title,
         difference=bootstrap_mean_over_languages(list(change.values()), parallel=parallel),
         p_items=permutation_test(units, "items"),
-        p_seeds=permutation_test(units, "seeds"),
+        p_seeds=permutation_test(units, "seeds") if len(units) > 1 else float("nan"),
         p_holm=1.0,
         slopes={kind: mixed_model(np.stack(seeds), d) for kind, d in distances.items()},
         correlations={

@@ -19,6 +19,8 @@ from polyprompt.seeds import generator
 RESAMPLES = 2000
 LEAST = 4
 """Fewest languages of which a correlation is computed."""
+LEAST_FAMILIES = 6
+"""Fewest families that are resampled: of fewer, too many draws hold two or three of them."""
 
 Method = Literal["pearson", "spearman"]
 
@@ -110,10 +112,10 @@ def family_interval(
         seed: Of the draws.
 
     Returns:
-        2.5 and 97.5 % quantiles; None where there is one family, or the statistic was undefined in
-        every tenth resample or more.
+        2.5 and 97.5 % quantiles; None where there are fewer than ``LEAST_FAMILIES``, or the
+        statistic was undefined in every tenth resample or more.
     """
-    if len(groups) < 2:
+    if len(groups) < LEAST_FAMILIES:
         return None, None
     rng = generator(seed, "families")
     draws = rng.integers(len(groups), size=(resamples, len(groups)))

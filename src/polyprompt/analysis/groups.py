@@ -1,13 +1,14 @@
 """What a setting changes in groups of languages, and between two scripts of one language."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyprompt.analysis.account import Arm, paired
 from polyprompt.analysis.facts import in_group
+from polyprompt.analysis.significance import holm
 from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.analysis.transfer import script_pairs
 from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
@@ -24,6 +25,7 @@ class GroupContrast:
         gains: The change in each group.
         difference: Of these changes, resampling seeds and items.
         p_languages: Permutation of languages between the groups; NaN where one has one language.
+        p_holm: The same adjusted for all named contrasts of the study; NaN likewise.
     """
 
     name: str
@@ -32,6 +34,7 @@ class GroupContrast:
     gains: tuple[float, float]
     difference: Interval
     p_languages: float
+    p_holm: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ def group_contrast(
     name: str,
     groups: tuple[Sequence[str], Sequence[str]],
     arms: tuple[Arm, Arm],
+    sources: Sequence[str] = (),
     *,
     permutations: int = 10_000,
 ) -> GroupContrast | None:
@@ -64,13 +68,15 @@ def group_contrast(
         name: Of the contrast.
         groups: Families, branches, scripts or codes of the one and the other group.
         arms: First and second setting, paired by seed and item.
+        sources: Left out.
         permutations: Of languages between the groups.
 
     Returns:
         None where a group has no language, or a language is of both.
     """
     one, other = (paired(arm) for arm in arms)
-    sides = [[code for code in one if in_group(code, own)] for own in groups]
+    targets = [code for code in one if code not in sources]
+    sides = [[code for code in targets if in_group(code, own)] for own in groups]
     if not all(sides) or set(sides[0]).intersection(sides[1]):
         return None
     changes = [[other[code] - one[code] for code in side] for side in sides]
@@ -80,6 +86,15 @@ def group_contrast(
     titles = arms[0].title, arms[1].title
     sizes, gains = (len(sides[0]), len(sides[1])), (float(means[0].mean()), float(means[1].mean()))
     return GroupContrast(name, titles, sizes, gains, difference, p)
+
+
+def adjusted(found: Sequence[GroupContrast]) -> list[GroupContrast]:
+    """Adjust the p of all named contrasts of a study by Holm."""
+    known = {str(i): one.p_languages for i, one in enumerate(found) if np.isfinite(one.p_languages)}
+    values = holm(known)
+    return [
+        replace(one, p_holm=values.get(str(index), float("nan"))) for index, one in enumerate(found)
+    ]
 
 
 def _between(

@@ -30,8 +30,8 @@ class PathFacts:
 
     @property
     def straightness(self) -> float:
-        """Distance moved over length of the path; 1 for a straight line, 0 where nothing moved."""
-        return self.moved / self.travelled if self.travelled else 0.0
+        """Distance moved over length of the path; 1 for a straight line, NaN if nothing moved."""
+        return self.moved / self.travelled if self.travelled else float("nan")
 
 
 def path_facts(vectors: Float[np.ndarray, "C P D"], kept: int) -> PathFacts:

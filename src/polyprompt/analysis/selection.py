@@ -56,7 +56,15 @@ def measure(
 
 
 def choose(tried: Sequence[Tried]) -> Tried:
-    """Choose the least loss among the points within one standard error of the best accuracy."""
-    best = max(tried, key=lambda one: one.accuracy)
+    """Choose the least loss among the points within one standard error of the best accuracy.
+
+    Of points with the same accuracy the one with the less loss is the best; a point whose loss is
+    not a number comes last. The order of the points decides nothing but between equal ones.
+    """
+
+    def loss(one: Tried) -> float:
+        return one.loss if np.isfinite(one.loss) else float("inf")
+
+    best = min(tried, key=lambda one: (-one.accuracy, loss(one)))
     near = [t for t in tried if t.accuracy >= best.accuracy - best.standard_error]
-    return min(near, key=lambda one: one.loss)
+    return min(near, key=loss)

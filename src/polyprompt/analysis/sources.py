@@ -23,6 +23,7 @@ class SourceMatrix:
         columns: How much easier a target is than the mean.
         residual: Standard deviation of what row and column do not explain.
         best: The best source of every target.
+        others: Targets that are no source, over which the rows are; all targets if all are.
     """
 
     sources: tuple[str, ...]
@@ -32,6 +33,7 @@ class SourceMatrix:
     columns: dict[str, float]
     residual: float
     best: dict[str, str]
+    others: tuple[str, ...]
 
 
 def source_matrix(
@@ -63,4 +65,5 @@ def source_matrix(
         dict(zip(targets, (table.mean(0) - table.mean()).tolist(), strict=True)),
         float(np.sqrt(((table - fitted) ** 2).sum() / freedom)),
         {code: names[int(table[:, i].argmax())] for i, code in enumerate(targets)},
+        tuple(others),
     )

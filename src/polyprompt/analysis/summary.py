@@ -65,6 +65,7 @@ class GroupRow:
         languages: How many.
         accuracy: Mean over languages and seeds; items that are parallel are resampled together.
         deviation: Standard deviation over seeds of the mean over languages.
+        of_runs: That mean of every run.
         baselines: Their means by name.
     """
 
@@ -72,6 +73,7 @@ class GroupRow:
     languages: int
     accuracy: Interval
     deviation: float | None
+    of_runs: tuple[float, ...]
     baselines: dict[str, float]
 
 
@@ -219,6 +221,7 @@ def _group(
         languages=len(codes),
         accuracy=_over_languages({code: own[code] for code in codes}, parallel=parallel),
         deviation=_deviation(per_seed),
+        of_runs=tuple(map(float, per_seed)),
         baselines={
             baseline: float(np.mean([values[code].mean() for code in codes]))
             for baseline, values in others.items()

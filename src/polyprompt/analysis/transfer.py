@@ -72,22 +72,31 @@ def mixed_model(
     fitted to means over seeds and items, with a random language; language × setting is what is
     left. Slopes and errors are those of the model of single answers (a test shows it).
 
+    Along more than two values of a number every language has a slope of its own, too. In such
+    balanced designs that model's estimates are the regressions of the languages' own lines on
+    distance, which is how they are computed then.
+
     Args:
         accuracy: Of every setting, language and seed.
         distance: Of the languages; NaN leaves one out.
         setting: Value of each setting: 0 and 1, or for example log2 of prompt lengths.
 
     Returns:
-        The slopes; None for fewer than ``LEAST`` languages or distances that are all alike.
+        The slopes; None for fewer than ``LEAST`` languages, or distances or accuracies that are
+        all alike.
     """
     import pandas as pd
     import statsmodels.formula.api as smf
 
     there = ~np.isnan(distance)
     languages = int(there.sum())
-    if languages < LEAST or np.ptp(distance[there]) < 1e-9:
+    alike = languages < LEAST or np.ptp(distance[there]) < 1e-9
+    if alike or np.ptp(accuracy[:, there].mean(2)) < 1e-12:
         return None
-    frame = _cells(accuracy[:, there].mean(2), distance[there] - distance[there].mean(), setting)
+    means, centred = accuracy[:, there].mean(2), distance[there] - distance[there].mean()
+    if len(means) > 2:
+        return _along(means, centred, np.asarray(setting, dtype=float))
+    frame = _cells(means, centred, setting)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a variance at its bound of 0 warns; convergence is told
         model = smf.mixedlm("accuracy ~ distance * setting", pd.DataFrame(frame), groups="language")
@@ -104,6 +113,33 @@ def mixed_model(
         languages,
         bool(fit.converged),
     )
+
+
+def _along(
+    accuracy: NDArray[np.float64], distance: NDArray[np.float64], setting: NDArray[np.float64]
+) -> Slopes:
+    """Regress the languages' own lines along a number on distance.
+
+    Args:
+        accuracy: Settings × languages.
+        distance: Centred.
+        setting: Three values or more.
+    """
+    line = np.column_stack([np.ones(len(setting)), setting])
+    starts, steps = np.linalg.lstsq(line, accuracy, rcond=None)[0]
+    languages = len(distance)
+    freedom = max(languages - 2, 1)
+    design = np.column_stack([np.ones(languages), distance])
+    inverse = np.linalg.inv(design.T @ design)
+
+    def effect(values: NDArray[np.float64], column: int) -> Effect:
+        """Regress values on distance and give one coefficient."""
+        found = inverse @ design.T @ values
+        rest = values - design @ found
+        error = np.sqrt(inverse[column, column] * (rest @ rest) / freedom)
+        return _effect(float(found[column]), float(error), freedom)
+
+    return Slopes(effect(starts, 1), effect(steps, 1), effect(steps, 0), languages, converged=True)
 
 
 def _cells(
@@ -181,7 +217,8 @@ def regress(
     for column, name in enumerate(predictors, start=1):
 
         def slope(rows: NDArray[np.int64], column: int = column) -> float:
-            return float(np.linalg.lstsq(design[rows], target[rows], rcond=None)[0][column])
+            found, _, rank, _ = np.linalg.lstsq(design[rows], target[rows], rcond=None)
+            return float(found[column]) if rank == design.shape[1] else float("nan")
 
         low, high = family_interval(groups, slope)
         value = float(fit.params[column])

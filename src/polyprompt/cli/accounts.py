@@ -43,7 +43,7 @@ def analyse(
         groups=read_groups(config),
     )
     tables, notes = account_of(settings, request)
-    of_arrays, on_arrays = recorded_tables(settings)
+    of_arrays, on_arrays = recorded_tables(settings, request.origin, request.reference)
     tables, notes = [*tables, *of_arrays], [*notes, *on_arrays]
     for table in tables:
         print_table(console, table)

@@ -1,16 +1,26 @@
 """Gives the cross-lingual account of a study from the runs on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from polyprompt.analysis.account import Arm, contrasts, correlations
+from polyprompt.analysis.account import (
+    Arm,
+    Contrast,
+    are_paired,
+    contrasts,
+    correlations,
+    on_common_seeds,
+)
+from polyprompt.analysis.account import adjusted as adjusted_contrasts
 from polyprompt.analysis.facts import Facts, language_facts, relative_tokens
-from polyprompt.analysis.groups import group_contrast, script_contrasts
+from polyprompt.analysis.groups import GroupContrast, group_contrast, script_contrasts
+from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.errors import ConfigError, nearest
@@ -52,6 +62,51 @@ class Request:
     groups: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None
 
 
+@dataclass(frozen=True)
+class _Cohort:
+    """Settings of one backbone that were tested in the same languages.
+
+    Attributes:
+        settings: As they were gathered.
+        arms: Their answers, in the same order.
+        common: The same on the seeds that all of them have.
+        left_out: Runs that ``common`` lacks.
+        facts: By source languages.
+        corpus: Whose sizes explain.
+        comparisons: By source languages, in the order of ``facts``.
+    """
+
+    settings: Sequence[Setting]
+    arms: Sequence[Arm]
+    common: Sequence[Arm]
+    left_out: int
+    facts: Mapping[tuple[str, ...], Facts]
+    corpus: str | None
+    comparisons: Sequence["_Comparison"]
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """What settings with the same sources were found to differ in.
+
+    Attributes:
+        found: Pairs of settings.
+        grouped: The same pairs in named groups of languages.
+    """
+
+    found: Sequence[Contrast]
+    grouped: Sequence[GroupContrast]
+
+    def tables(self) -> list[Table]:
+        """Tabulate them."""
+        explained = [one for one in self.found if any(one.slopes.values())]
+        return [
+            *([contrast_table(self.found)] if self.found else []),
+            *(table for one in explained for table in (slope_table(one), gain_table(one))),
+            *([group_table(self.grouped)] if self.grouped else []),
+        ]
+
+
 def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Table], list[str]]:
     """Analyse settings; those of one backbone in the same languages are compared.
 
@@ -62,41 +117,86 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
         Tables, and notes on how they were made and what was left out.
     """
     _check(settings, request)
-    cohorts: dict[tuple[str, frozenset[str]], list[Setting]] = {}
+    groups: dict[tuple[str, frozenset[str]], list[Setting]] = {}
     for setting in settings:
         languages = frozenset(row.code for row in setting.summary.languages)
         key = str(setting.records[0]["backbone_identity"]), languages
-        cohorts.setdefault(key, []).append(setting)
-    parts = [_account(own, request) for own in cohorts.values()]
-    notes = dict.fromkeys(note for _, of_part in parts for note in of_part)
-    return [table for tables, _ in parts for table in tables], list(notes)
+        groups.setdefault(key, []).append(setting)
+    cohorts = _adjusted([_cohort(own, request) for own in groups.values()])
+    notes = dict.fromkeys(note for cohort in cohorts for note in _notes(cohort, request))
+    return [table for cohort in cohorts for table in _tables(cohort)], list(notes)
 
 
-def _account(settings: Sequence[Setting], request: Request) -> tuple[list[Table], list[str]]:
-    """Analyse settings of one backbone that were tested in the same languages."""
+def _cohort(settings: Sequence[Setting], request: Request) -> _Cohort:
+    """Compare settings of one backbone that were tested in the same languages."""
     arms = [_arm(setting) for setting in settings]
+    common, left_out = on_common_seeds(arms)
     corpus = corpus_of(settings, request.corpus)
-    seen_from = {
+    facts = {
         setting.sources: _facts(setting, arm, corpus, request.origin)
         for setting, arm in zip(settings, arms, strict=True)
     }
-    majority = _majority(arms[0].predictions)
-    tables = [setting_table(settings)]
-    tables += [
-        correlation_table(correlations(arm, seen_from[setting.sources], setting.sources, majority))
-        for setting, arm in zip(settings, arms, strict=True)
+    comparisons = [
+        _compare(
+            [a for s, a in zip(settings, common, strict=True) if s.sources == sources],
+            seen,
+            sources,
+            request,
+        )
+        for sources, seen in facts.items()
     ]
-    for sources, facts in seen_from.items():
-        own = [a for s, a in zip(settings, arms, strict=True) if s.sources == sources]
-        tables += _compared(own, facts, sources, request)
-    tables += _matrix(settings, arms)
+    return _Cohort(settings, arms, common, left_out, facts, corpus, comparisons)
+
+
+def _compare(
+    arms: Sequence[Arm], facts: Facts, sources: Sequence[str], request: Request
+) -> _Comparison:
+    """Compare settings with the same source languages."""
+    titles = [arm.title for arm in arms]
+    reference = request.reference if request.reference in titles else None
+    found = contrasts(arms, facts, sources, reference=reference) if len(arms) > 1 else []
+    grouped = [
+        group_contrast(name, own, (_named(arms, one.first), _named(arms, one.second)), sources)
+        for name, own in (request.groups or {}).items()
+        for one in found
+    ]
+    return _Comparison(found, [one for one in grouped if one is not None])
+
+
+def _adjusted(cohorts: Sequence[_Cohort]) -> list[_Cohort]:
+    """Adjust all p of the study's comparisons together, and all of its named contrasts."""
+    parts = [part for cohort in cohorts for part in cohort.comparisons]
+    found = iter(adjusted_contrasts([one for part in parts for one in part.found]))
+    grouped = iter(adjusted_groups([one for part in parts for one in part.grouped]))
+    return [
+        replace(
+            cohort,
+            comparisons=[
+                _Comparison(
+                    list(islice(found, len(part.found))), list(islice(grouped, len(part.grouped)))
+                )
+                for part in cohort.comparisons
+            ],
+        )
+        for cohort in cohorts
+    ]
+
+
+def _tables(cohort: _Cohort) -> list[Table]:
+    """Tabulate one cohort."""
+    settings, arms, majority = cohort.settings, cohort.arms, _majority(cohort.arms[0].predictions)
+    tables = [setting_table(settings)]
+    for setting, arm in zip(settings, arms, strict=True):
+        facts = cohort.facts[setting.sources]
+        tables.append(correlation_table(correlations(arm, facts, setting.sources, majority)))
+    tables += [table for part in cohort.comparisons for table in part.tables()]
+    tables += _matrix(settings, cohort.common)
     pairs = [pair for arm in arms for pair in script_contrasts(arm)]
     tables += [script_pair_table(pairs)] if pairs else []
-    if len(seen_from) == 1:
-        ((sources, facts),) = seen_from.items()
-        tables += series_of(settings, arms, facts, sources)
-    tables += spread_of(arms)
-    return tables, _notes(next(iter(seen_from.values())), list(seen_from), corpus, request)
+    if len(cohort.facts) == 1:
+        ((sources, facts),) = cohort.facts.items()
+        tables += series_of(settings, cohort.common, facts, sources)
+    return tables + spread_of(arms)
 
 
 def _facts(setting: Setting, arm: Arm, corpus: str | None, origin: Origin) -> Facts:
@@ -106,32 +206,13 @@ def _facts(setting: Setting, arm: Arm, corpus: str | None, origin: Origin) -> Fa
     return language_facts(languages, setting.sources, corpus, tokens, origin)
 
 
-def _compared(
-    arms: Sequence[Arm], facts: Facts, sources: Sequence[str], request: Request
-) -> list[Table]:
-    """Compare settings with the same source languages."""
-    if len(arms) < 2:
-        return []
-    titles = [arm.title for arm in arms]
-    reference = request.reference if request.reference in titles else None
-    found = contrasts(arms, facts, sources, reference=reference)
-    tables = [contrast_table(found)] if found else []
-    explained = [one for one in found if any(one.slopes.values())]
-    tables += [table for one in explained for table in (slope_table(one), gain_table(one))]
-    grouped = [
-        group_contrast(name, own, (_named(arms, one.first), _named(arms, one.second)))
-        for name, own in (request.groups or {}).items()
-        for one in found
-    ]
-    kept = [one for one in grouped if one is not None]
-    return tables + ([group_table(kept)] if kept else [])
-
-
 def _matrix(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Table]:
     """Build the matrix of sources and targets, where settings differ in their sources alone."""
     differing = set(varying([setting.config for setting in settings]))
     alone = differing and not differing - {"source", "source_shares", "arm"}
     if not alone or not all(have_the_same_items(arm.predictions) for arm in arms):
+        return []
+    if not all(are_paired(arms[0], arm) for arm in arms[1:]):
         return []
     names = [s.config.get("arm") or "+".join(s.sources) for s in settings]
     if len(set(names)) < len(names):
@@ -196,10 +277,9 @@ def _majority(predictions: pl.DataFrame) -> dict[str, float]:
     return dict(shares.iter_rows())
 
 
-def _notes(
-    facts: Facts, sources: Sequence[Sequence[str]], corpus: str | None, request: Request
-) -> list[str]:
+def _notes(cohort: _Cohort, request: Request) -> list[str]:
     """Say how the account was made and what was left out."""
+    facts, corpus, sources = next(iter(cohort.facts.values())), cohort.corpus, list(cohort.facts)
     missing = [
         f"{kind} {int(np.isnan(values).sum())}"
         for kind, values in facts.distances.items()
@@ -208,9 +288,18 @@ def _notes(
     few = [f"{kind} {number}" for kind, number in facts.few.items() if number]
     unit = CORPUS_UNITS[corpus] if corpus else ""
     seen = "; ".join("+".join(own) for own in sources)
+    left_out = [
+        f"{cohort.left_out} runs have seeds that not all settings have: they are left out where "
+        "settings are compared."
+    ]
+    apart = len({tuple(sorted(arm.pairs.values())) for arm in cohort.common}) > 1
     return [
-        f"Seen from {seen} (of several sources the nearest), left out of all but the column that "
-        "has it. Correlations are signed: a distance that hurts is negative.",
+        *(left_out if cohort.left_out else []),
+        *(["Settings without any seed in common are not compared."] if apart else []),
+        f"Seen from {seen} (of several sources the nearest). The source is left out of "
+        "correlations (but for the column that has it), slopes, gains and groups of languages, and "
+        "counts in means over languages. Correlations are signed: a distance that hurts is "
+        "negative.",
         "Intervals of correlations and of gains resample language families; p values beside r "
         "treat languages as independent.",
         f"Distances (from the first of these): URIEL, {request.origin} features; missing: "

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, all_faults, nearest
-from polyprompt.experiments.grid import all_points, arm_faults, grid_faults
+from polyprompt.experiments.grid import all_points, arm_faults, contrast_faults, grid_faults
 from polyprompt.part_settings import PART_KINDS, WEIGHT_KINDS
 from polyprompt.study_settings import StudySettings
 
@@ -102,7 +102,7 @@ def build_study(value: Mapping[str, Any], where: str) -> Study:
     grid = value.get("grid") or {}
     faults += grid_faults(grid, "grid") if isinstance(grid, dict) else []
     assert settings is None or isinstance(settings, StudySettings)
-    faults += [] if settings is None else arm_faults(settings)
+    faults += [] if settings is None else arm_faults(settings) + contrast_faults(settings)
     runs: list[RunSettings] = []
     for point in [] if settings is None or faults else list(all_points(settings)):
         run, wrong = _validate(RunSettings, _run_value(value, point))

@@ -4,8 +4,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from polyprompt.analysis.facts import in_group
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import nearest
+from polyprompt.languages.catalogue import catalogue
 from polyprompt.study_settings import SearchSettings, StudySettings
 
 
@@ -27,6 +29,23 @@ def arm_faults(settings: StudySettings) -> list[str]:
             if key in own
         ]
     return faults + (_search_faults(settings, settings.search) if settings.search else [])
+
+
+def contrast_faults(settings: StudySettings) -> list[str]:
+    """Find groups of named contrasts that no language is in, and languages of both sides."""
+    known = catalogue().values()
+    names = {n for one in known for n in (one.code, one.family, one.branch, one.script) if n}
+    names.update(settings.source, settings.targets or ())
+    faults = []
+    for title, (first, second) in settings.contrasts.items():
+        faults += [
+            f"contrasts.{title}: no language has a family, branch, script or code "
+            f"'{name}'.{nearest(name, names)}"
+            for name in set(first + second) - names
+        ]
+        both = {c.code for c in known if in_group(c.code, first) and in_group(c.code, second)}
+        faults += [f"contrasts.{title}: {min(both)} is in both groups"] if both else []
+    return faults
 
 
 def _search_faults(settings: StudySettings, search: SearchSettings) -> list[str]:

@@ -92,6 +92,7 @@ def recommendation_tables(found: Recommendations) -> list[Table]:
     rows = [(title, percent(found.mean(name))) for title, name in ways]
     rows.insert(1, (f"best single setting on all dev: {found.best_single}", percent(found.single)))
     rows.append(("recommended – best single [95 %, families]", signed(found.gain)))
+    rows.append(("facts that languages lack, the median in their place", str(found.missing)))
     ordered = sorted(found.languages, key=lambda one: one.single - one.accuracy)
     cells = tuple(
         (

@@ -41,22 +41,23 @@ class PromptPath:
         """Keep a copy of the prompt, if the step has ended an epoch, or the run."""
         if not member.prompts or (record.epoch % 1 and record.step != member.steps):
             return
-        with torch.no_grad():
-            vectors = prompts_of([member]).vectors[0].detach().float().cpu().numpy().copy()
         self._epochs.append(record.epoch)
-        self._vectors.append(vectors)
+        self._vectors.append(_prompt(member))
 
-    def write(self, folder: RunFolder, backbone: Backbone, steps: Sequence[StepRecord]) -> None:
+    def write(self, folder: RunFolder, backbone: Backbone, member: Member) -> None:
         """Write epochs (C), vectors (C P D), which was kept, and the words nearest to both ends.
+
+        The run has ended, and its prompt is the kept one.
 
         ``nearest`` and ``cosines`` are 2 P W: of the start and of the kept checkpoint. The words
         themselves stand in ``prompt_words.parquet``.
         """
         if not self._epochs:
+            folder.write_prompt_words([])
             folder.write_arrays("prompt_path", {"epochs": np.zeros(0)})
             return
-        kept = self._kept(steps)
         vectors = np.stack(self._vectors)
+        kept = int(np.abs(vectors - _prompt(member)).max((1, 2)).argmin())
         ends = torch.from_numpy(vectors[[0, kept]])
         nearest = [nearest_words(backbone.table, one.to(backbone.device)) for one in ends]
         ids = np.stack([found for found, _ in nearest])
@@ -66,12 +67,11 @@ class PromptPath:
         folder.write_prompt_words([str(word) for word in words])
         folder.write_arrays("prompt_path", arrays | {"nearest": ids, "cosines": cosines})
 
-    def _kept(self, steps: Sequence[StepRecord]) -> int:
-        """Find the checkpoint that the run ended in: the first with the least dev loss."""
-        losses = [step.dev_loss for step in steps if step.dev_loss is not None]
-        if len(losses) != len(self._epochs):
-            return len(self._epochs) - 1
-        return int(np.argmin(losses))
+
+def _prompt(member: Member) -> Float[np.ndarray, "P D"]:
+    """Copy a run's soft tokens as they are now."""
+    with torch.no_grad():
+        return prompts_of([member]).vectors[0].detach().float().cpu().numpy().copy()
 
 
 @torch.no_grad()

@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from polyprompt.analysis.attention import attention_profile
 from polyprompt.analysis.correlation import Correlation, correlate
-from polyprompt.analysis.facts import Facts, language_facts
+from polyprompt.analysis.facts import language_facts
 from polyprompt.analysis.prompt_path import PathFacts, path_facts
 from polyprompt.analysis.representation import Alignment, align, mean_alignment
 from polyprompt.experiments.results import Setting
 from polyprompt.experiments.store import RunFolder
+from polyprompt.languages.distance import Origin
 from polyprompt.report.recorded_tables import (
     alignment_table,
     attention_table,
@@ -44,14 +45,22 @@ class Recorded:
     paths: tuple[RunFolder, ...]
 
 
-def recorded_tables(settings: Sequence[Setting]) -> tuple[list[Table], list[str]]:
+def recorded_tables(
+    settings: Sequence[Setting], origin: Origin = "attested", reference: str | None = None
+) -> tuple[list[Table], list[str]]:
     """Analyse what runs recorded; nothing where none did.
+
+    Args:
+        settings: Of a study.
+        origin: Whether distances rest on ``attested`` or ``predicted`` features.
+        reference: Title of the setting others are compared with; None for the first.
 
     Returns:
         Tables, and notes on how they were made.
     """
-    found = [_recorded(setting) for setting in settings]
-    aligned, notes = _aligned([one for one in found if one.states])
+    ordered = sorted(settings, key=lambda setting: setting.title != reference)
+    found = [_recorded(setting) for setting in ordered]
+    aligned, notes = _aligned([one for one in found if one.states], origin)
     tables = [
         *aligned,
         *(_attention(one) for one in found if one.attention),
@@ -68,7 +77,7 @@ def _recorded(setting: Setting) -> Recorded:
     )
 
 
-def _aligned(found: Sequence[Recorded]) -> tuple[list[Table], list[str]]:
+def _aligned(found: Sequence[Recorded], origin: Origin) -> tuple[list[Table], list[str]]:
     """Compare languages' states with the source's, setting by setting and between settings."""
     kept = [one for one in found if one.setting.records[0]["parallel"]]
     if not kept:
@@ -79,7 +88,7 @@ def _aligned(found: Sequence[Recorded]) -> tuple[list[Table], list[str]]:
         of_setting = {one.setting.title: alignment_of(one, pooled) for one in kept}
         number = next(iter(of_setting.values())).items
         tables += [alignment_table(name, title, own) for name, own in of_setting.items()]
-        tables += _changes(kept, of_setting, title)
+        tables += _changes(kept, of_setting, title, origin)
     note = (
         f"Alignment: debiased linear CKA of the states of {number} test sentences with those of "
         "their translations in the source language, mean over languages; intervals from random "
@@ -111,7 +120,7 @@ def _by_language(
 
 
 def _changes(
-    kept: Sequence[Recorded], of_setting: Mapping[str, Alignment], pooled: str
+    kept: Sequence[Recorded], of_setting: Mapping[str, Alignment], pooled: str, origin: Origin
 ) -> list[Table]:
     """Compare settings' alignment with that of the first, and with accuracy."""
     first, *others = kept
@@ -130,7 +139,9 @@ def _changes(
         )
         for one in same
     ]
-    rows = {one.setting.title: _explained(one, of_setting[one.setting.title]) for one in kept}
+    rows = {
+        one.setting.title: _explained(one, of_setting[one.setting.title], origin) for one in kept
+    }
     return [*tables, explained_table(rows, pooled)]
 
 
@@ -144,19 +155,14 @@ def _backbone(one: Recorded) -> str:
     return str(one.setting.records[0]["backbone_identity"])
 
 
-def _explained(one: Recorded, found: Alignment) -> dict[str, Correlation]:
+def _explained(one: Recorded, found: Alignment, origin: Origin) -> dict[str, Correlation]:
     """Correlate languages' alignment, mean over layers, with accuracy and distances."""
     alignment = found.cka[1:].mean(0)
-    facts = _facts(one.setting, found.languages)
+    facts = language_facts(found.languages, one.setting.sources, origin=origin)
     rows = {row.code: row.accuracy.mean for row in one.setting.summary.languages}
     accuracy = np.array([rows[code] for code in found.languages])
     values = {"accuracy": accuracy, **facts.distances}
     return {name: correlate(alignment, own, facts.families) for name, own in values.items()}
-
-
-def _facts(setting: Setting, languages: Sequence[str]) -> Facts:
-    """Collect distances and families."""
-    return language_facts(languages, setting.sources)
 
 
 def _attention(one: Recorded) -> Table:

@@ -78,7 +78,7 @@ def _run_group(
     inputs = encoding.result()
     for index, folder in enumerate(folders):
         if "prompt_path" in plan.runs[index].settings.record:
-            paths[index].write(folder, group.engine.backbone, steps[index])
+            paths[index].write(folder, group.engine.backbone, group.members[index])
     collected = yield from read_all(plan, group, heads, inputs)
     clock.enter("record")
     yield from record_inside(plan, group, folders, examples[:tested], inputs)

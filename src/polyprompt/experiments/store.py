@@ -43,13 +43,24 @@ class RunFolder:
         """The run's fingerprint."""
         return self.path.name
 
-    def is_complete(self, recorded: Iterable[str] = ()) -> bool:
-        """Say whether the run has ended well: its scores are written last.
+    def is_complete(self) -> bool:
+        """Say whether the run has ended well: its scores are written last."""
+        return (self.path / SCORES).is_file()
+
+    def has_recorded(self, names: Iterable[str], items: int) -> bool:
+        """Say whether arrays are there and whole.
 
         Args:
-            recorded: Names of arrays that have to be there too.
+            names: Of the arrays.
+            items: Test items per language that were to be recorded; for a path it does not matter.
         """
-        return (self.path / SCORES).is_file() and all(map(self.has_arrays, recorded))
+        wanted = set(names)
+        if not all(map(self.has_arrays, wanted)):
+            return False
+        same = not wanted - {"prompt_path"} or self.config().get("record_items") == items
+        beside = {"states": "items", "attention": "items", "prompt_path": "prompt_words"}
+        folder = self.path / "recorded"
+        return same and all((folder / f"{beside[name]}.parquet").is_file() for name in wanted)
 
     def begin(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write down what will be run, with every default written out."""
@@ -78,8 +89,14 @@ class RunFolder:
             save_file({key: value.copy(order="C") for key, value in arrays.items()}, temporary)
 
     def has_arrays(self, name: str) -> bool:
-        """Say whether arrays were recorded."""
-        return self._arrays(name).is_file()
+        """Say whether arrays were recorded, and wholly."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self._arrays(name), "numpy"):
+                return True
+        except (OSError, SafetensorError):
+            return False
 
     def arrays(self, name: str) -> dict[str, Any]:
         """Read recorded arrays.
@@ -191,10 +208,10 @@ def _as_chosen(folder: RunFolder, chosen: Mapping[str, Mapping[str, Any]]) -> bo
     """Say whether a run has what the search chose for its arm."""
     wanted = chosen.get(folder.record().get("arm", ""), {}) if chosen else {}
     config = folder.config() if wanted else {}
-    return all(_dotted(config, key) == value for key, value in wanted.items())
+    return all(dotted(config, key) == value for key, value in wanted.items())
 
 
-def _dotted(config: Mapping[str, Any], key: str) -> Any:
+def dotted(config: Mapping[str, Any], key: str) -> Any:
     """Look ``a.b.c`` up in nested mappings; None where there is none."""
     value: Any = config
     for name in key.split("."):

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import yaml
 
+from polyprompt.capabilities import RunSettings
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_study
 from polyprompt.experiments.run import run_group
 from polyprompt.experiments.search import choices, resolved, search_study
-from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable
+from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable, dotted
 from polyprompt.models.backbone import Backbone
 from polyprompt.tables import write_json, write_text
 
@@ -24,18 +26,32 @@ def run_study(study: Study) -> Iterator[Event]:
     Raises:
         PolypromptError: The study cannot be planned, or its folder cannot be written.
     """
-    if study.settings.search is not None:
+    if study.settings.search is None:
+        if (study.folder / CHOSEN).is_file():
+            (study.folder / CHOSEN).unlink()  # of an earlier form of the study
+    else:
         plan_study(study)
         yield from _run_all(search_study(study))
-        chosen = {choice.arm: choice.chosen.point for choice in choices(study)}
-        write_json(study.folder / CHOSEN, chosen)
         asked, study = study, resolved(study)
+        write_json(study.folder / CHOSEN, _chosen(asked, study))
         yield from (
             Event("plan", 0, 1, f"the arm '{arm}' is now the same as another: run once")
             for arm in asked.settings.arms
             if arm not in study.settings.arms
         )
     yield from _run_all(study)
+
+
+def _chosen(asked: Study, study: Study) -> dict[str, dict[str, Any]]:
+    """Give what a search chose for each arm, as its runs' settings have it."""
+    runs = {run.settings.arm: run.settings for group in plan_study(study) for run in group.runs}
+    values = {arm: run.model_dump(mode="json") for arm, run in runs.items()}
+    points = {choice.arm: choice.chosen.point for choice in choices(asked)}
+    return {
+        arm: {key: dotted(values[arm], key) for key in point}
+        for arm, point in points.items()
+        if arm in values
+    }
 
 
 def _run_all(study: Study) -> Iterator[Event]:
@@ -111,11 +127,17 @@ def _left(study: Study, groups: Sequence[GroupPlan]) -> list[GroupPlan]:
     return [left for left in (_without_complete(study, g) for g in groups) if left is not None]
 
 
+def _is_done(folder: RunFolder, settings: RunSettings) -> bool:
+    """Say whether a run is complete, with all that it is asked to record."""
+    recorded = settings.record
+    return folder.is_complete() and (
+        not recorded or folder.has_recorded(recorded, settings.record_items)
+    )
+
+
 def _without_complete(study: Study, group: GroupPlan) -> GroupPlan | None:
     """Leave out runs whose scores are there; None if nothing is left."""
     runs = [
-        run
-        for run in group.runs
-        if not RunFolder(study.folder / run.name).is_complete(run.settings.record)
+        run for run in group.runs if not _is_done(RunFolder(study.folder / run.name), run.settings)
     ]
     return make_group(runs, group.card, group.data, group.engine) if runs else None

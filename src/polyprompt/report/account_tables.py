@@ -127,14 +127,15 @@ def group_table(found: Sequence[GroupContrast]) -> Table:
             f"{100 * one.gains[1]:+.1f}",
             signed(one.difference),
             probability(one.p_languages),
+            probability(one.p_holm),
         )
         for one in found
     )
     columns = (
         "contrast", "settings", "languages", "change in the first group", "in the second",
-        "difference [95 %]", "p, languages permuted",
+        "difference [95 %]", "p, languages permuted", "after Holm",
     )  # fmt: skip
-    return Table("Groups of languages (points)", columns, rows, "llrrrrr")
+    return Table("Groups of languages (points)", columns, rows, "llrrrrrr")
 
 
 def script_pair_table(found: Sequence[ScriptPair]) -> Table:
@@ -199,12 +200,19 @@ def source_tables(found: SourceMatrix) -> list[Table]:
         )
         for column, code in enumerate(found.targets)
     )
-    wins = {name: sum(best == name for best in found.best.values()) for name in found.sources}
+    best = [found.best[code] for code in found.others]
+    wins = {name: best.count(name) for name in found.sources}
+    whole = len(found.others) == len(found.targets)
+    over = (
+        "all targets, each source's own language among them"
+        if whole
+        else (f"{len(found.others)} targets that are no source")
+    )
     effects = tuple((name, signed(one), str(wins[name])) for name, one in found.rows.items())
     return [
         Table(
-            "Sources: better than their mean, over targets that are no source (points)",
-            ("source", "difference [95 %]", "best source of … targets"),
+            f"Sources: better than their mean, over {over} (points)",
+            ("source", "difference [95 %]", "best source of … of them"),
             effects,
             "lrr",
         ),

@@ -150,5 +150,8 @@ def _share(value: float) -> str:
 
 
 def _spread(values: Sequence[float]) -> str:
-    """Write a mean and, of several, the standard deviation."""
+    """Write the mean of what there is and, of several, the standard deviation."""
+    values = [value for value in values if not np.isnan(value)]
+    if not values:
+        return "–"
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")

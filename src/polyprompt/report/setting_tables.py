@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from polyprompt.analysis.significance import t_interval
 from polyprompt.analysis.summary import Summary
 from polyprompt.report.score_tables import Table, between, percent, with_spread
 
@@ -44,6 +45,7 @@ def setting_table(settings: Sequence[Shown]) -> Table:
                 setting.title,
                 with_spread(overall.accuracy.mean, overall.deviation),
                 between(overall.accuracy),
+                _of_runs(overall.of_runs),
                 _mean(own),
                 _mean(rest),
                 str(overall.languages),
@@ -52,12 +54,17 @@ def setting_table(settings: Sequence[Shown]) -> Table:
             )
         )
     columns = (
-        "setting", "all languages", "95 % interval", "source", "others", "languages", "runs",
-        "trained numbers",
+        "setting", "all languages", "95 %, runs and items", "95 %, t over runs", "source", "others",
+        "languages", "runs", "trained numbers",
     )  # fmt: skip
     return Table(
-        "Settings: mean accuracy (%) ± deviation over runs", columns, tuple(rows), "lrrrrrrr"
+        "Settings: mean accuracy (%) ± deviation over runs", columns, tuple(rows), "lrrrrrrrr"
     )
+
+
+def _of_runs(accuracies: Sequence[float]) -> str:
+    """Write Student's interval over runs, the sentences as they are."""
+    return between(t_interval(accuracies)) if len(accuracies) > 1 else "–"
 
 
 def _mean(values: Sequence[float]) -> str:
