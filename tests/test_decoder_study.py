@@ -10,7 +10,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from polyprompt.capabilities import RunSettings, StudySettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.classifier import Classifier
 from polyprompt.errors import ConfigError, LayoutError, StoreError
 from polyprompt.experiments.assemble import build_group, read_on
@@ -21,6 +21,7 @@ from polyprompt.experiments.results import gather
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.models.load import load_backbone, load_pair
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+from polyprompt.study_settings import StudySettings
 
 WORDS = {"sea": "s", "hill": "h", "town": "t"}
 
