@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from polyprompt.errors import ConfigError
+from polyprompt.errors import BackboneError, ConfigError
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.recorded import chosen_items, nearest_words, scaled
 from polyprompt.experiments.recorded_account import recorded_tables
@@ -86,6 +86,18 @@ def test_what_was_recorded_in_part_is_recorded_again(toy_study):
     assert not folder.has_recorded(ALL, 8)
     finish(toy_study, record=ALL, record_items=10)
     assert folder.recorded_items()["language"].value_counts()["count"].unique().to_list() == [10]
+
+
+def test_answers_are_not_lost_where_recording_fails(toy_study, monkeypatch):
+    def fails(*_):
+        raise BackboneError("no")
+
+    monkeypatch.setattr("polyprompt.experiments.recorded.look_inside", fails)
+    study = build_study(toy_study | {"record": "attention"}, "toy.yaml")
+    with pytest.raises(BackboneError):
+        list(run_study(study))
+    assert all(folder.is_complete() for folder in study_folders(study))
+    assert not any(folder.has_recorded(["attention"], 100) for folder in study_folders(study))
 
 
 def test_a_start_from_the_vocabulary_is_nearest_to_its_words(toy_study):

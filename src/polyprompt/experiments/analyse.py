@@ -12,7 +12,6 @@ import polars as pl
 from polyprompt.analysis.account import (
     Arm,
     Contrast,
-    are_paired,
     contrasts,
     correlations,
     on_common_seeds,
@@ -21,11 +20,9 @@ from polyprompt.analysis.account import adjusted as adjusted_contrasts
 from polyprompt.analysis.facts import Facts, language_facts, relative_tokens
 from polyprompt.analysis.groups import GroupContrast, group_contrast, script_contrasts
 from polyprompt.analysis.groups import adjusted as adjusted_groups
-from polyprompt.analysis.sources import source_matrix
-from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.errors import ConfigError, nearest
-from polyprompt.experiments.designs import series_of, spread_of
-from polyprompt.experiments.results import Setting, markdown_tables, varying
+from polyprompt.experiments.designs import matrix_of, series_of, spread_of
+from polyprompt.experiments.results import Setting, markdown_tables
 from polyprompt.languages.catalogue import CORPUS_UNITS
 from polyprompt.languages.distance import Origin
 from polyprompt.report.account_tables import (
@@ -35,7 +32,6 @@ from polyprompt.report.account_tables import (
     group_table,
     script_pair_table,
     slope_table,
-    source_tables,
 )
 from polyprompt.report.score_tables import Table
 from polyprompt.report.setting_tables import setting_table
@@ -190,7 +186,7 @@ def _tables(cohort: _Cohort) -> list[Table]:
         facts = cohort.facts[setting.sources]
         tables.append(correlation_table(correlations(arm, facts, setting.sources, majority)))
     tables += [table for part in cohort.comparisons for table in part.tables()]
-    tables += _matrix(settings, cohort.common)
+    tables += matrix_of(settings, cohort.common)
     pairs = [pair for arm in arms for pair in script_contrasts(arm)]
     tables += [script_pair_table(pairs)] if pairs else []
     if len(cohort.facts) == 1:
@@ -204,22 +200,6 @@ def _facts(setting: Setting, arm: Arm, corpus: str | None, origin: Origin) -> Fa
     languages = [row.code for row in setting.summary.languages]
     tokens = relative_tokens(arm.predictions, languages, setting.sources)
     return language_facts(languages, setting.sources, corpus, tokens, origin)
-
-
-def _matrix(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Table]:
-    """Build the matrix of sources and targets, where settings differ in their sources alone."""
-    differing = set(varying([setting.config for setting in settings]))
-    alone = differing and not differing - {"source", "source_shares", "arm"}
-    if not alone or not all(have_the_same_items(arm.predictions) for arm in arms):
-        return []
-    if not all(are_paired(arms[0], arm) for arm in arms[1:]):
-        return []
-    names = [s.config.get("arm") or "+".join(s.sources) for s in settings]
-    if len(set(names)) < len(names):
-        names = [setting.title for setting in settings]
-    of_source = {name: s.sources for name, s in zip(names, settings, strict=True)}
-    found = source_matrix(dict(zip(names, arms, strict=True)), of_source)
-    return source_tables(found)
 
 
 def corpus_of(settings: Sequence[Setting], asked: str | None) -> str | None:

@@ -1,16 +1,34 @@
-"""What a study's design allows: settings along a number, draws crossed with trainings."""
+"""What a study's design allows: sources, settings along a number, draws crossed with trainings."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from polyprompt.analysis.account import Arm
+from polyprompt.analysis.account import Arm, are_paired
 from polyprompt.analysis.facts import Facts
 from polyprompt.analysis.series import series
 from polyprompt.analysis.significance import variance_components
+from polyprompt.analysis.sources import source_matrix
+from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.experiments.results import Setting, varying
-from polyprompt.report.account_tables import component_table, series_tables
+from polyprompt.report.account_tables import component_table, series_tables, source_tables
 from polyprompt.report.score_tables import Table
+
+
+def matrix_of(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Table]:
+    """Build the matrix of sources and targets, where settings differ in their sources alone."""
+    differing = set(varying([setting.config for setting in settings]))
+    alone = differing and not differing - {"source", "source_shares", "arm"}
+    if not alone or not all(have_the_same_items(arm.predictions) for arm in arms):
+        return []
+    if not all(are_paired(arms[0], arm) for arm in arms[1:]):
+        return []
+    names = [s.config.get("arm") or "+".join(s.sources) for s in settings]
+    if len(set(names)) < len(names):
+        names = [setting.title for setting in settings]
+    of_source = {name: s.sources for name, s in zip(names, settings, strict=True)}
+    found = source_matrix(dict(zip(names, arms, strict=True)), of_source)
+    return source_tables(found)
 
 
 def series_of(

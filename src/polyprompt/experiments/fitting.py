@@ -98,7 +98,7 @@ def fit_examples(
     config = plan.runs[0].settings.model_dump(mode="json") | {"labels": card.label_descriptions}
     run_folder.begin(config, run_record(plan, plan.runs[0], group) | note)
     clock.enter("train")
-    steps = yield from train_group(group)
+    steps = yield from train_group(group, {})
     clock.enter("read")
     group = read_on(plan, group, reader)
     heads = [fitted_head(group.engine, member) for member in group.members]

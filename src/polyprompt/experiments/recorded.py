@@ -68,6 +68,12 @@ class PromptPath:
         folder.write_arrays("prompt_path", arrays | {"nearest": ids, "cosines": cosines})
 
 
+def asked_paths(plan: GroupPlan) -> dict[int, PromptPath]:
+    """Begin the paths of the runs that ask for them, by the run's number in its group."""
+    asked = [i for i, run in enumerate(plan.runs) if "prompt_path" in run.settings.record]
+    return {index: PromptPath() for index in asked}
+
+
 def _prompt(member: Member) -> Float[np.ndarray, "P D"]:
     """Copy a run's soft tokens as they are now."""
     with torch.no_grad():

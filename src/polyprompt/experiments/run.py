@@ -15,7 +15,7 @@ from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
-from polyprompt.experiments.recorded import PromptPath, record_inside
+from polyprompt.experiments.recorded import PromptPath, asked_paths, record_inside
 from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.store import RunFolder
 from polyprompt.heads.head import Head
@@ -66,7 +66,7 @@ def _run_group(
     for run, folder in zip(plan.runs, folders, strict=True):
         folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
     clock.enter("train")
-    paths = [PromptPath() for _ in group.members]
+    paths = asked_paths(plan)
     steps = yield from train_group(group, paths)
     clock.enter("read")
     group = read_on(plan, group, reader)
@@ -75,13 +75,10 @@ def _run_group(
     for index, folder in enumerate(folders):
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
-    inputs = encoding.result()
-    for index, folder in enumerate(folders):
-        if "prompt_path" in plan.runs[index].settings.record:
+        if index in paths:
             paths[index].write(folder, group.engine.backbone, group.members[index])
+    inputs = encoding.result()
     collected = yield from read_all(plan, group, heads, inputs)
-    clock.enter("record")
-    yield from record_inside(plan, group, folders, examples[:tested], inputs)
     baselines = Baselines(plan, group, examples[:tested], collected.bare[:tested])
     written: list[Future[None]] = []
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
@@ -96,11 +93,18 @@ def _run_group(
     clock.enter("write")
     for done in written:
         done.result()
+    clock.enter("record")  # behind the answers, which are not lost if it fails
+    yield from record_inside(plan, group, folders, examples[:tested], inputs)
+    _write_costs(folders, clock, backbone)
+    yield Event("write", len(folders), len(folders))
+
+
+def _write_costs(folders: Sequence[RunFolder], clock: Clock, backbone: Backbone) -> None:
+    """Add what the group cost, and each run's share of it, to the runs' records."""
     costs, peak = clock.record(), peak_memory_bytes(backbone)
     for folder in folders:
         own = account(folder.record(), costs, folder.path / "parts", peak)
         folder.amend(costs | {"accounting": own})
-    yield Event("write", len(folders), len(folders))
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str
 
 
 def train_group(
-    group: Group, paths: Sequence[PromptPath] = ()
+    group: Group, paths: Mapping[int, PromptPath]
 ) -> Generator[Event, None, list[list[StepRecord]]]:
     """Train the group and note its prompts' paths; returns the step records of each run."""
     total = max((member.steps for member in group.members), default=0)
@@ -144,7 +148,7 @@ def train_group(
     done = -1
     for record in train(group.engine, group.members):
         steps[record.run].append(record)
-        if paths:
+        if record.run in paths:
             paths[record.run].note(record, group.members[record.run])
         if record.step > done:
             done = record.step
