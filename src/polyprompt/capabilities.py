@@ -194,6 +194,7 @@ class EngineSettings(Settings):
     ``cache_folder`` (``cache_disk_bytes``). ``tokens_per_batch`` bounds a pass without gradient,
     ``rows_per_pass`` one with; both are halved where memory runs out. ``checkpointing`` keeps only
     what enters each layer. ``compile`` and ``threads`` None are decided by trying: docs/engine.md.
+    ``resume_seconds`` of work may be lost when a group of runs is broken off; None loses it all.
     """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
@@ -206,6 +207,7 @@ class EngineSettings(Settings):
     checkpointing: bool = False
     compile: bool = False
     threads: int | None = Field(default=None, ge=1)
+    resume_seconds: float | None = Field(default=60, ge=0)
 
 
 def _as_list(value: Any) -> Any:

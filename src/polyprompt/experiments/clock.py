@@ -1,6 +1,7 @@
 """Seconds and work per stage of a group of runs."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +32,20 @@ class Clock:
             so_far = self._work.get(self._stage, Work())
             self._work[self._stage] = so_far.plus(done.since(self._before))
         self._stage, self._since, self._before = stage, now, done
+
+    def so_far(self) -> dict[str, Any]:
+        """Give the seconds and the work of every stage up to now, for ``take_up``."""
+        stage = self._stage
+        self.enter(stage)
+        work = {name: asdict(done) for name, done in self._work.items()}
+        return {"seconds": dict(self._seconds), "work": work}
+
+    def take_up(self, before: Mapping[str, Any]) -> None:
+        """Add what ``so_far`` gave of an earlier part of the same group."""
+        for stage, seconds in before["seconds"].items():
+            self._seconds[stage] = self._seconds.get(stage, 0.0) + seconds
+        for stage, work in before["work"].items():
+            self._work[stage] = self._work.get(stage, Work()).plus(Work(**work))
 
     def _done(self) -> Work:
         """Add up what the backbones have computed."""

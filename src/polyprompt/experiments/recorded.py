@@ -7,7 +7,7 @@ every epoch's end), P soft tokens, W nearest words.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
@@ -43,6 +43,17 @@ class PromptPath:
             return
         self._epochs.append(record.epoch)
         self._vectors.append(_prompt(member))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Give what was noted so far, for ``take_up``."""
+        if not self._epochs:
+            return {}
+        return {"epochs": np.array(self._epochs), "vectors": np.stack(self._vectors)}
+
+    def take_up(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Go on from what ``arrays`` gave."""
+        self._epochs = arrays["epochs"].tolist() if arrays else []
+        self._vectors = list(arrays["vectors"]) if arrays else []
 
     def write(self, folder: RunFolder, backbone: Backbone, member: Member) -> None:
         """Write epochs (C), vectors (C P D), which was kept, and the words nearest to both ends.
@@ -106,7 +117,7 @@ def nearest_words(
 def record_inside(
     plan: GroupPlan,
     group: Group,
-    folders: Sequence[RunFolder],
+    folders: Mapping[int, RunFolder],
     examples: Sequence[Example],
     inputs: Sequence[Encoded],
 ) -> Iterator[Event]:
@@ -115,7 +126,7 @@ def record_inside(
     Args:
         plan: The group's.
         group: Trained, on the copy of its backbone that reads.
-        folders: One per run.
+        folders: Of the runs that are not done, by the run's number in its group.
         examples: The test items.
         inputs: The same, encoded, and perhaps others behind them.
 
@@ -123,11 +134,12 @@ def record_inside(
         Progress.
     """
     prompts = prompts_of(group.members)
-    for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
+    for index, folder in folders.items():
+        run = plan.runs[index]
         wanted = set(run.settings.record) & {"states", "attention"}
         if not wanted:
             continue
-        yield Event("record", index, len(folders))
+        yield Event("record", index, len(plan.runs))
         rows = chosen_items(examples, run.settings.record_items, parallel=plan.card.parallel)
         some = [inputs[row] for row in rows]
         looked = look_inside(group.engine, some, prompts.vectors[index], prompts.lengths[index])

@@ -9,15 +9,16 @@ import polars as pl
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
-from polyprompt.experiments.accounting import account, forget_peak_memory, peak_memory_bytes
+from polyprompt.experiments.accounting import account, forget_peak_memory
 from polyprompt.experiments.assemble import Group, build_group, read_on
+from polyprompt.experiments.checkpoint import Checkpoint
 from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.recorded import PromptPath, asked_paths, record_inside
 from polyprompt.experiments.recording import run_record
-from polyprompt.experiments.store import RunFolder
+from polyprompt.experiments.store import RunFolder, is_done
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.prediction.predict import Collected, answer
@@ -25,7 +26,7 @@ from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Example, StepRecord
 from polyprompt.scoring.score import score_predictions
 from polyprompt.tasks.card import TaskCard
-from polyprompt.training.loop import fitted_head, train
+from polyprompt.training.loop import Training, fitted_head
 from polyprompt.training.member import prompts_of
 
 
@@ -60,48 +61,76 @@ def _run_group(
     clock.enter("prepare")
     forget_peak_memory(backbone)
     group = build_group(plan, backbone)
-    tested = len(plan.data.splits["test"])
     examples = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
     encoding = beside.submit(group.encoder.encode, examples)
-    for run, folder in zip(plan.runs, folders, strict=True):
-        folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
+    left = _begin(plan, group, folders)
+    names = [run.name for run in plan.runs]
+    checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine.resume_seconds, clock)
     clock.enter("train")
     paths = asked_paths(plan)
-    steps = yield from train_group(group, paths)
+    steps = yield from train_group(group, paths, checkpoint)
     clock.enter("read")
     group = read_on(plan, group, reader)
     clock.watch(group.engine.backbone)
     heads = [fitted_head(group.engine, member) for member in group.members]
-    for index, folder in enumerate(folders):
+    for index, folder in left.items():
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
-        if index in paths:
-            paths[index].write(folder, group.engine.backbone, group.members[index])
-    inputs = encoding.result()
-    collected = yield from read_all(plan, group, heads, inputs)
-    baselines = Baselines(plan, group, examples[:tested], collected.bare[:tested])
-    written: list[Future[None]] = []
-    for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
-        clock.enter("baselines")
-        yield Event("baselines", index, len(folders))
-        answers: Scores = {None: collected.scores[index]}
-        if run.settings.baselines:
-            answers |= yield from baselines.of(run)
-        record = run_record(plan, run, group) | baselines.note_of(run)
-        items = Items(plan.card, examples, inputs, tested)
-        written.append(beside.submit(_write, items, folder, answers, record))
+    for index in paths.keys() & left.keys():
+        paths[index].write(left[index], group.engine.backbone, group.members[index])
+    items = Items(plan.card, examples, encoding.result(), len(plan.data.splits["test"]))
+    collected = yield from read_all(plan, group, heads, items.inputs, checkpoint)
+    clock.enter("baselines")
+    written = yield from _write_all(plan, group, left, (items, collected), beside)
     clock.enter("write")
     for done in written:
         done.result()
     clock.enter("record")  # behind the answers, which are not lost if it fails
-    yield from record_inside(plan, group, folders, examples[:tested], inputs)
-    _write_costs(folders, clock, backbone)
+    yield from record_inside(plan, group, left, items.examples[: items.tested], items.inputs)
+    _write_costs(list(left.values()), clock, checkpoint, backbone)
+    checkpoint.remove()
     yield Event("write", len(folders), len(folders))
 
 
-def _write_costs(folders: Sequence[RunFolder], clock: Clock, backbone: Backbone) -> None:
+def _begin(plan: GroupPlan, group: Group, folders: Sequence[RunFolder]) -> dict[int, RunFolder]:
+    """Begin the folders of the runs that are not done; returns them by the runs' numbers."""
+    left = {}
+    for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
+        if not is_done(folder, run.settings):
+            folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
+            left[index] = folder
+    return left
+
+
+def _write_all(
+    plan: GroupPlan,
+    group: Group,
+    left: Mapping[int, RunFolder],
+    answered: tuple["Items", Collected],
+    beside: Executor,
+) -> Generator[Event, None, list[Future[None]]]:
+    """Let the baselines answer, and have every run's answers written as soon as they are there."""
+    items, collected = answered
+    tested = slice(items.tested)
+    baselines = Baselines(plan, group, items.examples[tested], collected.bare[tested])
+    written: list[Future[None]] = []
+    for index, folder in left.items():
+        run = plan.runs[index]
+        yield Event("baselines", index, len(plan.runs))
+        answers: Scores = {None: collected.scores[index]}
+        if run.settings.baselines:
+            answers |= yield from baselines.of(run)
+        record = run_record(plan, run, group) | baselines.note_of(run)
+        written.append(beside.submit(_write, items, folder, answers, record))
+    return written
+
+
+def _write_costs(
+    folders: Sequence[RunFolder], clock: Clock, checkpoint: Checkpoint, backbone: Backbone
+) -> None:
     """Add what the group cost, and each run's share of it, to the runs' records."""
-    costs, peak = clock.record(), peak_memory_bytes(backbone)
+    costs = clock.record() | ({"resumed": checkpoint.resumed} if checkpoint.resumed else {})
+    peak = checkpoint.peak(backbone)
     for folder in folders:
         own = account(folder.record(), costs, folder.path / "parts", peak)
         folder.amend(costs | {"accounting": own})
@@ -140,31 +169,69 @@ def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str
 
 
 def train_group(
-    group: Group, paths: Mapping[int, PromptPath]
+    group: Group, paths: Mapping[int, PromptPath], checkpoint: Checkpoint | None = None
 ) -> Generator[Event, None, list[list[StepRecord]]]:
-    """Train the group and note its prompts' paths; returns the step records of each run."""
-    total = max((member.steps for member in group.members), default=0)
+    """Train the group and note its prompts' paths; returns the step records of each run.
+
+    Args:
+        group: Just built.
+        paths: Of the runs that ask for them.
+        checkpoint: Where training goes on from, and what it is kept in.
+    """
+    training = Training(group.engine, group.members)
     steps: list[list[StepRecord]] = [[] for _ in group.members]
-    done = -1
-    for record in train(group.engine, group.members):
+    for record in checkpoint.take_up_training(training, paths) if checkpoint else ():
         steps[record.run].append(record)
-        if record.run in paths:
-            paths[record.run].note(record, group.members[record.run])
-        if record.step > done:
-            done = record.step
-            yield Event("train", done, total)
+    if training.step >= 0:
+        note = f"training goes on behind step {training.step} of {training.steps}"
+        yield Event("train", training.step, training.steps, note)
+    ended = training.ended
+    for records in training.run():
+        for record in records:
+            steps[record.run].append(record)
+            if record.run in paths:
+                paths[record.run].note(record, group.members[record.run])
+        if checkpoint and checkpoint.is_due():
+            checkpoint.keep_training(training, steps, paths)
+        yield Event("train", training.step, training.steps)
+    if checkpoint and not ended:
+        checkpoint.keep_training(training, steps, paths)
     return steps
 
 
 def read_all(
-    plan: GroupPlan, group: Group, heads: Sequence[Head], inputs: Sequence[Encoded]
+    plan: GroupPlan,
+    group: Group,
+    heads: Sequence[Head],
+    inputs: Sequence[Encoded],
+    checkpoint: Checkpoint | None = None,
 ) -> Generator[Event, None, Collected]:
-    """Answer all inputs with every run; returns them collected."""
+    """Answer all inputs with every run; returns them collected.
+
+    Args:
+        plan: The group's.
+        group: Trained, on the copy of its backbone that reads.
+        heads: Of its runs.
+        inputs: To be answered.
+        checkpoint: Where reading goes on from, and what answers are kept in.
+    """
     wanted = not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
     width = group.engine.backbone.facts.width if wanted else 0
     collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
-    for batch in answer(group.engine, prompts_of(group.members), heads, inputs, bare=wanted):
+    known: list[int] = []
+    allowance = group.engine.allowance
+    for block, tokens in checkpoint.answers() if checkpoint else ():
+        collected.add(block)
+        known += block.rows
+        allowance.tokens = tokens
+    if known:
+        note = f"reading goes on behind {len(known)} of {len(inputs)} sentences"
+        yield Event("read", len(known), len(inputs), note)
+    prompts = prompts_of(group.members)
+    for batch in answer(group.engine, prompts, heads, inputs, bare=wanted, known=known):
         collected.add(batch)
+        if checkpoint:
+            checkpoint.keep_answers(batch, allowance.tokens)
         yield Event("read", collected.done, len(inputs))
     return collected
 

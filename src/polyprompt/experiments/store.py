@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import yaml
 
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import StoreError
 from polyprompt.records import StepRecord
 from polyprompt.tables import (
@@ -185,6 +186,14 @@ class RunFolder:
     def scores(self) -> pl.DataFrame:
         """Read the scores of the run and its baselines."""
         return read_parquet(self.path / SCORES)
+
+
+def is_done(folder: RunFolder, settings: RunSettings) -> bool:
+    """Say whether a run is complete, with all that it is asked to record."""
+    recorded = settings.record
+    return folder.is_complete() and (
+        not recorded or folder.has_recorded(recorded, settings.record_items)
+    )
 
 
 def complete_runs(study: Path) -> Iterator[RunFolder]:

@@ -6,13 +6,13 @@ from typing import Any
 
 import yaml
 
-from polyprompt.capabilities import RunSettings
+from polyprompt.experiments.checkpoint import broken_off
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_study
 from polyprompt.experiments.run import run_group
 from polyprompt.experiments.search import choices, resolved, search_study
-from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable, dotted
+from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable, dotted, is_done
 from polyprompt.models.backbone import Backbone
 from polyprompt.tables import write_json, write_text
 
@@ -124,20 +124,26 @@ def groups_left(study: Study) -> Iterator[list[GroupPlan]]:
 
 def _left(study: Study, groups: Sequence[GroupPlan]) -> list[GroupPlan]:
     """Leave out what is complete."""
-    return [left for left in (_without_complete(study, g) for g in groups) if left is not None]
+    begun = broken_off(study.folder)
+    left = (_without_complete(study, group, begun) for group in groups)
+    return [group for group in left if group is not None]
 
 
-def _is_done(folder: RunFolder, settings: RunSettings) -> bool:
-    """Say whether a run is complete, with all that it is asked to record."""
-    recorded = settings.record
-    return folder.is_complete() and (
-        not recorded or folder.has_recorded(recorded, settings.record_items)
-    )
+def _without_complete(
+    study: Study, group: GroupPlan, begun: Sequence[Sequence[str]]
+) -> GroupPlan | None:
+    """Leave out runs whose scores are there; None if nothing is left.
 
-
-def _without_complete(study: Study, group: GroupPlan) -> GroupPlan | None:
-    """Leave out runs whose scores are there; None if nothing is left."""
-    runs = [
-        run for run in group.runs if not _is_done(RunFolder(study.folder / run.name), run.settings)
-    ]
-    return make_group(runs, group.card, group.data, group.engine) if runs else None
+    A group that was broken off stays whole, so that it goes on as it began.
+    """
+    names = {run.name for run in group.runs}
+    left = {
+        run.name
+        for run in group.runs
+        if not is_done(RunFolder(study.folder / run.name), run.settings)
+    }
+    if not left:
+        return None
+    whole = next((set(b) for b in begun if left <= set(b) <= names), left)
+    runs = [run for run in group.runs if run.name in whole]
+    return make_group(runs, group.card, group.data, group.engine)

@@ -1,6 +1,6 @@
 """Reads test inputs once and answers with every run of a group."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ def answer(
     inputs: Sequence[Encoded],
     *,
     bare: bool,
+    known: Collection[int] = (),
 ) -> Iterator[Answers]:
     """Answer inputs, sorted by length across languages, batch after batch.
 
@@ -45,6 +46,8 @@ def answer(
         heads: Of the same runs.
         inputs: In any order.
         bare: Whether to give the unprompted vectors too.
+        known: Rows that are left out; if they are the first batches of an earlier call, the others
+            are the same batches as there.
 
     Yields:
         Answers with the rows they belong to, every row once.
@@ -53,9 +56,11 @@ def answer(
     readers = prompts.and_bare(engine.backbone) if bare else prompts
     live = sum(len(vectors) for vectors in prompts.vectors)
     live += len(readers) * sum(map(len, engine.branches))
-    lengths = [encoded.tokens + live for encoded in inputs]
+    left = sorted(set(range(len(inputs))) - set(known))
+    lengths = [inputs[row].tokens + live for row in left]
 
-    def compute(rows: list[int]) -> Answers:
+    def compute(chosen: list[int]) -> Answers:
+        rows = [left[index] for index in chosen]
         states = engine.every([inputs[row] for row in rows], readers)
         scores = [
             head.scores(_run(states, run, len(rows))).float().cpu().numpy()

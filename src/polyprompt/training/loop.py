@@ -6,6 +6,7 @@ alone; clipping, learning rate and choice of checkpoint are each run's own.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -20,32 +21,82 @@ from polyprompt.training.schedules import rate_factor
 from polyprompt.training.stopping import BestState
 
 
-def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
-    """Train a group of runs; their parts end in the state with the least dev loss.
+class Training:
+    """A group of runs that train together, a step at a time; can be left and taken up again.
 
-    Args:
+    Attributes:
         engine: Computes states.
-        members: The runs; their parts are moved in place.
+        members: The runs; their parts are moved in place and end in the state that is kept.
+        optimiser: Moves them.
+        best: The state of each that is kept.
+        step: Steps taken; -1 before the dev loss was measured for the first time.
+        ended: Whether the parts are in the state that is kept.
+    """
+
+    def __init__(self, engine: Engine, members: Sequence[Member]) -> None:
+        """Begin a group."""
+        self.engine, self.members = engine, tuple(members)
+        self.optimiser = make_optimiser(members)
+        self.best = [BestState(member) for member in members]
+        self.step = -1
+        self.ended = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of the run that takes the most."""
+        return max((member.steps for member in self.members), default=0)
+
+    def run(self) -> Iterator[list[StepRecord]]:
+        """Train to the end from wherever it stands.
+
+        Yields:
+            A step's records, one per run that takes it, after those of step 0 (no step taken); at
+            the end of an epoch they carry the dev loss. Between two yields the state is whole.
+        """
+        for member in self.members:  # if it has ended, too: what is kept is read as it was then
+            self.engine.keep([*member.train, *member.dev], prompts_of([member]).lengths[0])
+        if self.ended:
+            return
+        if self.step < 0:
+            self.step = 0
+            yield [self._with_dev(StepRecord(run, 0, 0.0)) for run in range(len(self.members))]
+        streams = [islice(member.batches(), self.step, None) for member in self.members]
+        while self.step < self.steps:
+            rows = {run: next(streams[run]) for run in _active(self.members, self.step)}
+            taken = _take_step(self.engine, self.members, self.optimiser, rows, self.step)
+            self.step += 1
+            yield [self._with_dev(r) if self._ends_epoch(r) else r for r in taken]
+        for state in self.best:
+            state.restore()
+        self.ended = True
+
+    def _ends_epoch(self, record: StepRecord) -> bool:
+        """Say whether a step ends an epoch of its run, or the run."""
+        return record.epoch == int(record.epoch) or record.step == self.members[record.run].steps
+
+    @torch.no_grad()
+    def _with_dev(self, record: StepRecord) -> StepRecord:
+        """Measure the dev loss, remember the state if it is the best, complete the record."""
+        member = self.members[record.run]
+        if not member.dev:
+            return record
+        states = read(self.engine, member, member.dev)
+        labels = member.dev_labels.to(states.mean.device)
+        head = fitted_head(self.engine, member)
+        loss = float(head.loss(states, labels))
+        right = head.scores(states).argmax(1) == labels
+        self.best[record.run].offer(loss)
+        return replace(record, dev_loss=loss, dev_accuracy=float(right.float().mean()))
+
+
+def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
+    """Train a group of runs from the beginning to the end.
 
     Yields:
-        A record per run and step, after step 0 (no step taken); at the end of an epoch it carries
-        the dev loss.
+        The records of ``Training.run``, one by one.
     """
-    for member in members:
-        engine.keep([*member.train, *member.dev], prompts_of([member]).lengths[0])
-    optimiser = make_optimiser(members)
-    best = [BestState(member) for member in members]
-    streams = [member.batches() for member in members]
-    for run in range(len(members)):
-        yield _with_dev(engine, members[run], best[run], StepRecord(run, 0, 0.0))
-    for step in range(max((member.steps for member in members), default=0)):
-        rows = {run: next(streams[run]) for run in _active(members, step)}
-        for record in _take_step(engine, members, optimiser, rows, step):
-            member = members[record.run]
-            at_end = record.epoch == int(record.epoch) or record.step == member.steps
-            yield _with_dev(engine, member, best[record.run], record) if at_end else record
-    for state in best:
-        state.restore()
+    for records in Training(engine, members).run():
+        yield from records
 
 
 def _take_step(
@@ -203,17 +254,3 @@ def fitted_head(engine: Engine, member: Member) -> Head:
         states = read(engine, member, member.train)
         head = head.fitted(states, member.train_labels.to(states.mean.device))
     return head.calibrated(read(engine, member, member.neutral)) if member.neutral else head
-
-
-@torch.no_grad()
-def _with_dev(engine: Engine, member: Member, best: BestState, record: StepRecord) -> StepRecord:
-    """Measure the dev loss, remember the state if it is the best, and complete the record."""
-    if not member.dev:
-        return record
-    states = read(engine, member, member.dev)
-    labels = member.dev_labels.to(states.mean.device)
-    head = fitted_head(engine, member)
-    loss = float(head.loss(states, labels))
-    right = head.scores(states).argmax(1) == labels
-    best.offer(loss)
-    return replace(record, dev_loss=loss, dev_accuracy=float(right.float().mean()))
