@@ -175,3 +175,27 @@ def test_killed_at_random_moments_it_ends_as_one_that_is_left_alone(toy_study, t
     assert ends[0] == -signal.SIGKILL
     assert ends[-1] == 0
     assert left(study_folders(build_study(value, "toy"))) == whole[0]
+
+
+def test_broken_off_while_it_records_it_goes_on_there(toy_study, tmp_path):
+    value = study_of(
+        toy_study, tmp_path, "inside", record=["states", "attention"], source="eng_Latn"
+    )
+    expected = left(finish(value | {"output": str(tmp_path / "whole")})[0])
+    study = build_study(value, "toy")
+    for event in run_study(study):
+        if event.stage == "record" and event.done == 1:
+            break
+    assert all(folder.is_complete() for folder in study_folders(study)[:2])
+    folders, events = finish(value)
+    first = [event for event in events if event.stage in {"train", "read"}][:2]
+    assert all("goes on behind" in event.note and event.done == event.total for event in first)
+    assert left(folders) == expected
+
+
+def test_files_have_the_rights_that_files_of_the_user_have(toy_study, tmp_path):
+    (tmp_path / "plain").touch()
+    folders, _ = finish(toy_study)
+    for folder in folders:
+        files = [path for path in folder.path.rglob("*") if path.is_file()]
+        assert {path.stat().st_mode for path in files} == {(tmp_path / "plain").stat().st_mode}

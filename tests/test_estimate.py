@@ -42,3 +42,19 @@ def test_a_search_is_counted_with_the_study_behind_it(toy_study):
     assert [one.runs for one in found] == [4, 2]
     table = estimate_table(found)
     assert table.rows[-1][:2] == ("all", "6")
+
+
+def test_what_is_recorded_is_counted(toy_study):
+    value = toy_study | {"baselines": False}
+    plain = estimates(value)[0]
+    study = build_study(value | {"record": ["states"], "record_items": 8}, "toy")
+    found = next(one for one in estimate_study(study) if isinstance(one, Estimate))
+    list(run_study(study))
+    more = found.read_tokens - plain.read_tokens
+    folder = study_folders(study)[0]
+    items = folder.recorded_items().join(folder.predictions(), on=["language", "id"])
+    assert items.height == 8 * 4
+    assert more == 2 * (items["tokens"].sum() + items.height * 3)
+    path_alone = build_study(value | {"name": "b", "record": "prompt_path"}, "toy")
+    counted = next(one for one in estimate_study(path_alone) if isinstance(one, Estimate))
+    assert counted.read_tokens == plain.read_tokens

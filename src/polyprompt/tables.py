@@ -1,11 +1,10 @@
 """Files that are either whole or absent: every write goes to a temporary name and is renamed."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import polars as pl
@@ -23,10 +22,12 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.parent / f".{path.name}.{token_hex(4)}"
+        temporary.touch(exist_ok=False)
+        rights = temporary.stat().st_mode  # those of any file of the user's; a writer may change it
         yield temporary
+        with suppress(OSError):  # a file system without rights
+            temporary.chmod(rights)
         temporary.replace(path)
     except OSError as error:
         raise StoreError(

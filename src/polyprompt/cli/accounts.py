@@ -45,11 +45,11 @@ def analyse(
     tables, notes = account_of(settings, request)
     of_arrays, on_arrays = recorded_tables(settings, request.origin, request.reference)
     tables, notes = [*tables, *of_arrays], [*notes, *on_arrays]
+    path = write_account(study, study_title(study), tables, notes)
     for table in tables:
         print_table(console, table)
     for note in notes:
         console.print(f"- {note}", style="dim", markup=False)
-    path = write_account(study, study_title(study), tables, notes)
     console.print(f"Written: {path}", markup=False)
 
 
@@ -82,11 +82,11 @@ def compare(
         raise ConfigError(f"{study} has no language of {table}. Run it in some of its languages.")
     tables = [comparison_table(found)]
     tables += [side_by_side(one, printed[one.column]) for one in found] if column else []
+    path = study / f"beside_{table}.md"
+    write_text(path, f"# {study_title(study)} beside {table}\n\n{markdown_tables(tables)}")
     console = make_console()
     for one in tables:
         print_table(console, one)
-    path = study / f"beside_{table}.md"
-    write_text(path, f"# {study_title(study)} beside {table}\n\n{markdown_tables(tables)}")
     console.print(f"Written: {path}", markup=False)
 
 
@@ -109,10 +109,10 @@ def recommend(
     settings = gather(list(runs.values()))
     found = recommendations(settings, corpus_of(settings, corpus or None))
     tables = recommendation_tables(found)
-    console = make_console()
-    for table in tables:
-        print_table(console, table)
     path = studies[0] / "recommend.md"
     title = "; ".join(map(study_title, studies))
     write_text(path, f"# {title}: recommended\n\n{markdown_tables(tables)}")
+    console = make_console()
+    for table in tables:
+        print_table(console, table)
     console.print(f"Written: {path}", markup=False)

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch
 
 from polyprompt.capabilities import SimilaritySettings
-from polyprompt.data.encoding import Encoded
-from polyprompt.experiments.assemble import build_encoder, build_group, read_on, words_of
+from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.engine.inside import look_inside
+from polyprompt.experiments.assemble import Group, build_encoder, build_group, read_on, words_of
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.experiments.recorded import chosen_items
 from polyprompt.experiments.study import groups_left
 from polyprompt.models.backbone import Backbone
 from polyprompt.report.score_tables import Table
@@ -31,7 +33,8 @@ class Estimate:
         engine: Its kind.
         steps: Optimiser steps of its longest run.
         train_tokens: Through the model with gradient, each run's own counted.
-        read_tokens: Without gradient: dev sets, texts encoded once, prompts behind them, baselines.
+        read_tokens: Without gradient: dev sets, texts encoded once, prompts behind them, baselines,
+            and what states and attention are recorded of.
         seconds: By the rates that the probe measured.
     """
 
@@ -45,11 +48,15 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Rates:
-    """Tokens per second: with gradient, of dev examples in training, of what is tested."""
+    """Tokens per second: with gradient, of dev examples in training, of what is tested, recorded.
+
+    The last is infinite where neither states nor attention are recorded.
+    """
 
     train: float
     dev: float
     read: float
+    record: float
 
 
 def estimate_study(study: Study) -> Iterator[Event | Estimate]:
@@ -145,18 +152,34 @@ def _probe(plan: GroupPlan, backbone: Backbone, reader: Backbone) -> _Rates:
 
     dev = _rate(backbone, read)
     group = read_on(plan, group, reader)
-    return _Rates(train, dev, dev if reader is backbone else _rate(reader, read))
+    tested = dev if reader is backbone else _rate(reader, read)
+    return _Rates(train, dev, tested, _record_rate(plan, group, inputs))
+
+
+def _record_rate(plan: GroupPlan, group: Group, inputs: Sequence[Encoded]) -> float:
+    """Measure tokens per second of a look inside, if some run of the group asks for one."""
+    if not any(_looks_inside(run) for run in plan.runs):
+        return float("inf")
+    prompts = prompts_of(group.members)
+    tokens = _tokens(inputs) + len(inputs) * plan.runs[0].layout.prompt_length
+    return tokens / _seconds(
+        lambda: look_inside(group.engine, inputs, prompts.vectors[0], prompts.lengths[0])
+    )
 
 
 def _rate(backbone: Backbone, compute: Callable[[], object]) -> float:
-    """Measure tokens per second of the second of two passes."""
-    rate = 1.0
-    for _ in range(2):
-        before, start = backbone.work.tokens, time.perf_counter()
-        compute()
-        elapsed = max(time.perf_counter() - start, 1e-9)
-        rate = max(backbone.work.tokens - before, 1) / elapsed
-    return rate
+    """Measure tokens per second."""
+    before = backbone.work.tokens
+    seconds = _seconds(compute)
+    return max((backbone.work.tokens - before) / 2, 1) / seconds
+
+
+def _seconds(compute: Callable[[], object]) -> float:
+    """Measure the second of two passes."""
+    compute()
+    start = time.perf_counter()
+    compute()
+    return max(time.perf_counter() - start, 1e-9)
 
 
 def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
@@ -182,9 +205,25 @@ def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
     if words is not None and first.baselines and not plan.trains_weights:
         asked = 1 + bool(first.in_context_tokens)
         read += asked * texts * len({run.settings.draw_seed for run in plan.runs})
-    seconds = train / rates.train + dev / rates.dev + read / rates.read
-    whole = round(dev + read)
+    recorded = _recorded_tokens(plan, encoder)
+    seconds = train / rates.train + dev / rates.dev + read / rates.read + recorded / rates.record
+    whole = round(dev + read + recorded)
     return Estimate(len(plan.runs), plan.choice.kind, longest, round(train), whole, seconds)
+
+
+def _looks_inside(run: RunPlan) -> bool:
+    """Say whether a run records states or attention."""
+    return bool({"states", "attention"}.intersection(run.settings.record))
+
+
+def _recorded_tokens(plan: GroupPlan, encoder: Encoder) -> int:
+    """Count the tokens of the sentences that a group's runs look into."""
+    test, total = plan.data.splits["test"], 0
+    for run in filter(_looks_inside, plan.runs):
+        rows = chosen_items(test, run.settings.record_items, parallel=plan.card.parallel)
+        chosen = encoder.encode([test[row] for row in rows])
+        total += _tokens(chosen) + len(chosen) * run.layout.prompt_length
+    return total
 
 
 def _reads_examples(run: RunPlan) -> bool:
