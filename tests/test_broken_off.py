@@ -7,10 +7,12 @@ import sys
 from itertools import islice
 
 import pytest
+import torch
 import yaml
 
 from polyprompt.errors import StoreError
 from polyprompt.experiments import checkpoint as kept
+from polyprompt.experiments import kept as kept_files
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.study import run_study, study_folders
 
@@ -44,9 +46,7 @@ def left(folders):
     found = {}
     for folder in folders:
         files = [folder.path / name for name in FILES]
-        files += sorted((folder.path / "parts").iterdir()) + sorted(
-            (folder.path / "recorded").iterdir()
-        )
+        files += sorted(folder.path.glob("parts/*")) + sorted(folder.path.glob("recorded/*"))
         found |= {f"{folder.name}/{path.name}": path.read_bytes() for path in files}
     return found
 
@@ -135,16 +135,161 @@ def test_nothing_is_kept_where_that_is_asked_for(toy_study, tmp_path):
             break
 
 
-def test_a_spoilt_file_is_named(toy_study, tmp_path):
-    value = study_of(toy_study, tmp_path, "spoilt")
-    study = build_study(value, "toy")
+def break_at(value, stage, behind=0):
+    """Run a study until a stage has done more than some; returns it and the notes."""
+    study, notes = build_study(value, "toy"), []
     for event in run_study(study):
-        if event.stage == "read":
+        notes += [event.note] if event.note else []
+        if event.stage == stage and event.done > behind:
+            return study, notes
+    raise AssertionError(f"{stage} never came to {behind}")
+
+
+def frozen(toy_study, tmp_path, name, **changes):
+    """One group of prompts, kept at once."""
+    return study_of(toy_study, tmp_path, name, **({"arms": {}} | changes))
+
+
+def notes_of(events):
+    return " ".join(event.note for event in events)
+
+
+@pytest.mark.parametrize("name", ["training.safetensors", "steps.jsonl", "group.json"])
+def test_a_damaged_file_is_told_and_the_group_begins_anew(toy_study, tmp_path, name):
+    expected = left(finish(frozen(toy_study, tmp_path, "whole", record=[]))[0])
+    value = frozen(toy_study, tmp_path, "spoilt", record=[])
+    study, _ = break_at(value, "read")
+    path = next(study.folder.glob(f"groups/*/{name}"))
+    path.write_bytes(path.read_bytes()[:10])
+    folders, events = finish(value)
+    assert str(path.parent) in notes_of(events)
+    anew = any(event.stage == "train" and event.done == 1 for event in events)
+    assert anew == ("begins anew" in notes_of(events)) == (name != "group.json")
+    assert left(folders) == expected
+
+
+def test_a_damaged_block_costs_its_sentences_alone(toy_study, tmp_path):
+    expected = left(finish(frozen(toy_study, tmp_path, "whole"))[0])
+    value = frozen(toy_study, tmp_path, "block")
+    study, _ = break_at(value, "read", 30)
+    blocks = sorted(study.folder.glob("groups/*/answers-*.safetensors"))
+    assert len(blocks) > 2
+    blocks[1].write_bytes(b"")
+    folders, events = finish(value)
+    assert "are read again" in notes_of(events)
+    read = [event.done for event in events if event.stage == "read"]
+    assert 0 < min(read) < 30
+    assert not [event for event in events if event.stage == "train" and event.done < event.total]
+    assert left(folders) == expected
+
+
+@pytest.mark.parametrize("stage", ["train", "read"])
+def test_a_path_that_is_asked_for_late_is_whole(toy_study, tmp_path, stage):
+    expected = left(finish(frozen(toy_study, tmp_path, "whole"))[0])
+    break_at(frozen(toy_study, tmp_path, "late", record=[]), stage, 3)
+    folders, events = finish(frozen(toy_study, tmp_path, "late"))
+    assert "begins anew" in notes_of(events)
+    assert "paths of prompts, which are asked for now" in notes_of(events)
+    assert left(folders) == expected
+
+
+def test_a_full_disk_does_not_end_what_can_go_on(toy_study, tmp_path, monkeypatch):
+    """Files may not grow beyond a few bytes, so that every checkpoint fails as on a full disk."""
+    resource = pytest.importorskip("resource")
+    expected = left(finish(frozen(toy_study, tmp_path, "whole"))[0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes = kept_files.write_tensors
+
+    def full(*given):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+        try:
+            writes(*given)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    monkeypatch.setattr(kept_files, "write_tensors", full)
+    folders, events = finish(frozen(toy_study, tmp_path, "full"))
+    assert "goes on from an earlier point: Cannot write" in notes_of(events)
+    assert "engine.resume_seconds=null" in notes_of(events)
+    assert left(folders) == expected
+    with pytest.raises(StoreError, match="Cannot write .*Free space"):
+        kept_files.write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(99)}, {})
+    assert [path.name for path in tmp_path.glob("*.safetensors*")] == []
+
+
+def test_less_is_computed_at_once_where_that_is_asked_for_afterwards(toy_study, tmp_path):
+    value = frozen(toy_study, tmp_path, "less")
+    break_at(value, "read", 10)
+    less = {"tokens_per_batch": 64, "rows_per_pass": 2}
+    folders, _ = finish(value | {"engine": value["engine"] | less})
+    assert folders[0].record()["allowance"] == {"tokens": 64, "rows": 2}
+
+
+def test_a_grid_that_grows_or_shrinks_keeps_what_was_begun(toy_study, tmp_path):
+    value = frozen(toy_study, tmp_path, "grown")
+    break_at(value, "read", 10)
+    _, events = finish(value | {"grid": {"seed": [2, 1, 0]}})
+    assert "reading goes on behind" in notes_of(events)
+    assert next(e.note for e in events if "runs; cached" in e.note).startswith("2 runs")
+    assert not (tmp_path / "runs" / "grown" / "groups").exists()
+    value = frozen(toy_study, tmp_path, "shrunk")
+    break_at(value, "read", 10)
+    _, events = finish(value | {"grid": {"seed": [0]}})
+    assert "its runs are not computed together now" in notes_of(events)
+    folders, events = finish(value)  # the other run, in company as it was
+    assert "reading goes on behind" in notes_of(events)
+    assert all(folder.is_complete() for folder in folders)
+    assert not (tmp_path / "runs" / "shrunk" / "groups").exists()
+
+
+def test_other_circumstances_are_told_and_noted(toy_study, tmp_path):
+    value = frozen(toy_study, tmp_path, "other", baselines=False)
+    break_at(value, "train", 2)
+    folders, events = finish(value | {"engine": value["engine"] | {"kind": "direct"}})
+    changed = "engine CachedEngine, then DirectEngine"
+    assert f"may differ by rounding: {changed}" in notes_of(events)
+    assert folders[0].record()["resumed_under"] == [changed]
+
+
+def test_costs_and_numbers_of_times_add_up(toy_study, tmp_path):
+    whole = finish(frozen(toy_study, tmp_path, "whole"))[0][0].record()
+    value = frozen(toy_study, tmp_path, "costs")
+    break_at(value, "read", 10)
+    break_at(value, "read", 25)
+    record = finish(value)[0][0].record()
+    assert record["resumed"] == 2
+    ours, theirs = (r["group_work"]["read"]["tokens"] for r in (record, whole))
+    assert theirs <= ours < 1.3 * theirs
+
+
+def test_a_group_that_ended_but_for_its_folder_is_cleared_away(toy_study, tmp_path, monkeypatch):
+    value = frozen(toy_study, tmp_path, "ended")
+    monkeypatch.setattr(kept.Checkpoint, "remove", lambda _: None)
+    folders, _ = finish(value)
+    assert (folders[0].path.parent / "groups").is_dir()
+    assert all("accounting" in folder.record() for folder in folders)
+    monkeypatch.undo()
+    finish(value)
+    assert not (folders[0].path.parent / "groups").exists()
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(toy_study, tmp_path):
+    value = frozen(toy_study, tmp_path, "half")
+    study, _ = break_at(value, "train", 2)
+    group = next(study.folder.glob("groups/*"))
+    run = study.folder / study_folders(study)[0].name
+    for folder in (group, run):
+        (folder / ".training.safetensors.0123").write_bytes(b"half")
+    for event in run_study(build_study(value, "toy")):
+        if event.stage == "train":
             break
-    path = next(study.folder.glob("groups/*/training.safetensors"))
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(StoreError, match=r"training\.safetensors.*Delete .* begin this group anew"):
-        finish(value)
+    assert not [*group.glob(".*"), *run.glob(".*")]
+
+
+def test_answers_stay_while_a_complete_run_records(toy_study, tmp_path):
+    folders, _ = finish(frozen(toy_study, tmp_path, "plain", record=[]))
+    break_at(frozen(toy_study, tmp_path, "plain"), "train", 2)
+    assert all(folder.is_complete() for folder in folders)
 
 
 KILLED_SOON = """

@@ -161,3 +161,10 @@ def test_a_study_file_that_is_missing_or_no_yaml_is_explained(tmp_path):
 def test_a_name_that_would_leave_the_output_folder_is_refused(toy_study):
     with pytest.raises(ConfigError, match="name"):
         build_study(yaml.safe_load(yaml.safe_dump(toy_study)) | {"name": "../up"}, "toy")
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "head", "", "1st", "a b"])
+def test_parts_are_named_as_their_files_can_be(name):
+    value = {"task": "sib200", "source": "eng_Latn", "parts": {name: {"kind": "lora"}}}
+    with pytest.raises(ConfigError, match="Its file has its name"):
+        build_study(value, "toy")

@@ -3,10 +3,19 @@
 The settings are the schema of ``study.yaml``.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 
 from polyprompt.part_settings import (
     FullSettings,
@@ -220,6 +229,18 @@ def _all_or_list(value: Any) -> Any:
     return None if value == "all" else _as_list(value)
 
 
+def _named_as_files(parts: dict[str, Any]) -> dict[str, Any]:
+    """Find out whether parts have names that their files can have."""
+    for name in parts:
+        if name == "head" or not _PART_NAME.fullmatch(name):
+            raise ValueError(
+                f"a part is called '{name}'. Its file has its name: use letters, digits, '-' and "
+                "'_', a letter first, and not 'head', which is the head's file"
+            )
+    return parts
+
+
+_PART_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 Recorded = Literal["states", "attention", "prompt_path"]
 Languages = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
 
@@ -254,7 +275,9 @@ class RunSettings(Settings):
     draw_seed: int | None = None
     train_seed: int | None = None
     layout: str | None = None
-    parts: dict[str, PartSettings] = {"task": SoftPromptSettings()}
+    parts: Annotated[dict[str, PartSettings], AfterValidator(_named_as_files)] = {
+        "task": SoftPromptSettings()
+    }
     head: Annotated[HeadSettings | None, BeforeValidator(_head_short)] = None
     training: TrainingSettings = TrainingSettings()
     evaluate: Literal["test", "dev", "both"] = "test"

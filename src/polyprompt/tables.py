@@ -8,6 +8,7 @@ from secrets import token_hex
 from typing import Any
 
 import polars as pl
+from safetensors import SafetensorError
 
 from polyprompt.errors import StoreError
 
@@ -29,9 +30,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # a file system without rights
             temporary.chmod(rights)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise StoreError(
-            f"Cannot write {path}: {error.strerror or error}. Nothing that was complete is lost. "
+            f"Cannot write {path}: {reason}. Nothing that was complete is lost. "
             "Free space or choose another folder with output=FOLDER and run the same command again."
         ) from error
     finally:

@@ -193,6 +193,8 @@ def _sentence(model: type[BaseModel], fault: Any) -> str:
     """Translate a fault that validation found."""
     path = _path(fault["loc"])
     where = ".".join(path)
+    if fault["type"] == "value_error":
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}."
     if fault["type"] != "extra_forbidden":
         given = f" (given: {fault['input']!r})" if fault["type"] != "missing" else ""
         return f"{where}: {fault['msg']}{given}"

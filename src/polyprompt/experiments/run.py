@@ -26,6 +26,7 @@ from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Example, StepRecord
 from polyprompt.scoring.score import score_predictions
 from polyprompt.tasks.card import TaskCard
+from polyprompt.training.checkpoints import allow_less
 from polyprompt.training.loop import Training, fitted_head
 from polyprompt.training.member import prompts_of
 
@@ -65,7 +66,7 @@ def _run_group(
     encoding = beside.submit(group.encoder.encode, examples)
     left = _begin(plan, group, folders)
     names = [run.name for run in plan.runs]
-    checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine.resume_seconds, clock)
+    checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine, clock)
     clock.enter("train")
     paths = asked_paths(plan)
     steps = yield from train_group(group, paths, checkpoint)
@@ -85,9 +86,10 @@ def _run_group(
     clock.enter("write")
     for done in written:
         done.result()
+    _write_costs(folders, clock, checkpoint, backbone)
     clock.enter("record")  # behind the answers, which are not lost if it fails
     yield from record_inside(plan, group, left, items.examples[: items.tested], items.inputs)
-    _write_costs(list(left.values()), clock, checkpoint, backbone)
+    _write_costs(folders, clock, checkpoint, backbone)
     checkpoint.remove()
     yield Event("write", len(folders), len(folders))
 
@@ -96,9 +98,14 @@ def _begin(plan: GroupPlan, group: Group, folders: Sequence[RunFolder]) -> dict[
     """Begin the folders of the runs that are not done; returns them by the runs' numbers."""
     left = {}
     for index, (run, folder) in enumerate(zip(plan.runs, folders, strict=True)):
-        if not is_done(folder, run.settings):
-            folder.begin(run.settings.model_dump(mode="json"), run_record(plan, run, group))
-            left[index] = folder
+        if is_done(folder, run.settings):
+            continue
+        left[index] = folder
+        config = run.settings.model_dump(mode="json")
+        if folder.is_complete():  # its answers stay; what it is to record is missing
+            folder.write_config(config)
+        else:
+            folder.begin(config, run_record(plan, run, group))
     return left
 
 
@@ -129,11 +136,15 @@ def _write_costs(
     folders: Sequence[RunFolder], clock: Clock, checkpoint: Checkpoint, backbone: Backbone
 ) -> None:
     """Add what the group cost, and each run's share of it, to the runs' records."""
-    costs = clock.record() | ({"resumed": checkpoint.resumed} if checkpoint.resumed else {})
+    costs = clock.record()
+    if checkpoint.resumed:
+        costs |= {"resumed": checkpoint.resumed, "resumed_under": checkpoint.circumstances}
     peak = checkpoint.peak(backbone)
     for folder in folders:
-        own = account(folder.record(), costs, folder.path / "parts", peak)
-        folder.amend(costs | {"accounting": own})
+        record = folder.record()
+        if record["group"] == folders[0].name:  # else it was computed in other company
+            own = account(record, costs, folder.path / "parts", peak)
+            folder.amend(costs | {"accounting": own})
 
 
 @dataclass(frozen=True)
@@ -182,6 +193,7 @@ def train_group(
     steps: list[list[StepRecord]] = [[] for _ in group.members]
     for record in checkpoint.take_up_training(training, paths) if checkpoint else ():
         steps[record.run].append(record)
+    yield from _told(checkpoint, "train", training.step, training.steps)
     if training.step >= 0:
         note = f"training goes on behind step {training.step} of {training.steps}"
         yield Event("train", training.step, training.steps, note)
@@ -193,10 +205,18 @@ def train_group(
                 paths[record.run].note(record, group.members[record.run])
         if checkpoint and checkpoint.is_due():
             checkpoint.keep_training(training, steps, paths)
+            yield from _told(checkpoint, "train", training.step, training.steps)
         yield Event("train", training.step, training.steps)
     if checkpoint and not ended:
         checkpoint.keep_training(training, steps, paths)
+        yield from _told(checkpoint, "train", training.step, training.steps)
     return steps
+
+
+def _told(checkpoint: Checkpoint | None, stage: str, done: int, total: int) -> Iterator[Event]:
+    """Pass on what the checkpoint has to tell."""
+    for note in checkpoint.told() if checkpoint else ():
+        yield Event(stage, max(done, 0), total, note)
 
 
 def read_all(
@@ -219,11 +239,11 @@ def read_all(
     width = group.engine.backbone.facts.width if wanted else 0
     collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
     known: list[int] = []
-    allowance = group.engine.allowance
     for block, tokens in checkpoint.answers() if checkpoint else ():
         collected.add(block)
         known += block.rows
-        allowance.tokens = tokens
+        allow_less(group.engine.allowance, tokens)
+    yield from _told(checkpoint, "read", len(known), len(inputs))
     if known:
         note = f"reading goes on behind {len(known)} of {len(inputs)} sentences"
         yield Event("read", len(known), len(inputs), note)
@@ -231,7 +251,8 @@ def read_all(
     for batch in answer(group.engine, prompts, heads, inputs, bare=wanted, known=known):
         collected.add(batch)
         if checkpoint:
-            checkpoint.keep_answers(batch, allowance.tokens)
+            checkpoint.keep_answers(batch, group.engine)
+            yield from _told(checkpoint, "read", collected.done, len(inputs))
         yield Event("read", collected.done, len(inputs))
     return collected
 

@@ -66,9 +66,15 @@ class RunFolder:
     def begin(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write down what will be run, with every default written out."""
         (self.path / SCORES).unlink(missing_ok=True)
+        for left in self.path.glob(".*"):  # half-written by a process that was killed
+            left.unlink(missing_ok=True)
+        self.write_config(config)
+        write_json(self.path / RECORD, {"status": "running", **record})
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write down what is run, with every default written out."""
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=100)
         write_text(self.path / CONFIG, text)
-        write_json(self.path / RECORD, {"status": "running", **record})
 
     def write_steps(self, steps: Iterable[StepRecord]) -> None:
         """Write the training steps, a JSON line each."""

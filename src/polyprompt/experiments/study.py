@@ -1,15 +1,15 @@
 """A study from its plan to its folders: what is complete is skipped, the rest is computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 import yaml
 
-from polyprompt.experiments.checkpoint import broken_off
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
-from polyprompt.experiments.plan import GroupPlan, make_group, plan_study
+from polyprompt.experiments.kept import Begun, begun_groups, take_away
+from polyprompt.experiments.plan import GroupPlan, RunPlan, make_group, plan_study
 from polyprompt.experiments.run import run_group
 from polyprompt.experiments.search import choices, resolved, search_study
 from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable, dotted, is_done
@@ -61,8 +61,10 @@ def _run_all(study: Study) -> Iterator[Event]:
     check_writable(study.folder)
     text = yaml.safe_dump(study.settings.model_dump(mode="json"), sort_keys=False, width=100)
     write_text(study.folder / "study.yaml", text)
-    left = _left(study, groups)
-    skipped = len(study.runs) - sum(len(group.runs) for group in left)
+    begun, notes = _clean(study, groups)
+    yield from (Event("plan", 0, len(study.runs), note) for note in notes)
+    left = _left(study, groups, begun)
+    skipped = len(study.runs) - len(_open(study, groups))
     if skipped:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
     pair: tuple[Backbone, Backbone | None] | None = None
@@ -122,28 +124,56 @@ def groups_left(study: Study) -> Iterator[list[GroupPlan]]:
     yield _left(study, plan_study(study))
 
 
-def _left(study: Study, groups: Sequence[GroupPlan]) -> list[GroupPlan]:
-    """Leave out what is complete."""
-    begun = broken_off(study.folder)
-    left = (_without_complete(study, group, begun) for group in groups)
-    return [group for group in left if group is not None]
+def _open(study: Study, groups: Sequence[GroupPlan]) -> list[RunPlan]:
+    """Name the runs that are not complete."""
+    runs = [run for group in groups for run in group.runs]
+    return [run for run in runs if not is_done(RunFolder(study.folder / run.name), run.settings)]
 
 
-def _without_complete(
-    study: Study, group: GroupPlan, begun: Sequence[Sequence[str]]
-) -> GroupPlan | None:
-    """Leave out runs whose scores are there; None if nothing is left.
+def _left(
+    study: Study, groups: Sequence[GroupPlan], begun: Sequence[Begun] = ()
+) -> list[GroupPlan]:
+    """Leave out what is complete; a group that was broken off goes on as it began."""
+    names = {run.name for run in _open(study, groups)}
+    return [part for group in groups for part in _parts_left(group, names, begun)]
 
-    A group that was broken off stays whole, so that it goes on as it began.
+
+def _parts_left(
+    group: GroupPlan, names: Collection[str], begun: Sequence[Begun]
+) -> list[GroupPlan]:
+    """Divide a group into those that were broken off, and whatever else of ``names`` it has."""
+    own = {run.name for run in group.runs}
+    parts = [one.runs for one in begun if own >= set(one.runs) and set(names) & set(one.runs)]
+    rest = own.intersection(names).difference(*parts)
+    parts.append(tuple(run.name for run in group.runs if run.name in rest))
+    return [_part_of(group, part) for part in parts if part]
+
+
+def _part_of(group: GroupPlan, names: Sequence[str]) -> GroupPlan:
+    """Build a group of some runs of another."""
+    by_name = {run.name: run for run in group.runs}
+    return make_group([by_name[name] for name in names], group.card, group.data, group.engine)
+
+
+def _clean(study: Study, groups: Sequence[GroupPlan]) -> tuple[list[Begun], list[str]]:
+    """Find groups that were broken off, and take away those that have ended all the same.
+
+    Returns:
+        Those that go on, and notes on those that cannot.
     """
-    names = {run.name for run in group.runs}
-    left = {
-        run.name
-        for run in group.runs
-        if not is_done(RunFolder(study.folder / run.name), run.settings)
-    }
-    if not left:
-        return None
-    whole = next((set(b) for b in begun if left <= set(b) <= names), left)
-    runs = [run for run in group.runs if run.name in whole]
-    return make_group(runs, group.card, group.data, group.engine)
+    planned = [{run.name for run in group.runs} for group in groups]
+    left = {run.name for run in _open(study, groups)}
+    begun, notes = begun_groups(study.folder)
+    going_on: list[Begun] = []
+    for one in begun:
+        runs, taken = set(one.runs), {name for other in going_on for name in other.runs}
+        if runs <= set().union(*planned) and not runs & left:
+            take_away(one.path)
+        elif any(runs <= names for names in planned) and not runs & taken:
+            going_on.append(one)
+        elif runs & left:
+            notes.append(
+                f"what was kept in {one.path} is not used, its runs are not computed together now; "
+                "the folder can be deleted"
+            )
+    return going_on, notes

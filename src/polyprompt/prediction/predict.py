@@ -67,7 +67,8 @@ def answer(
             for run, head in enumerate(heads)
         ]
         unprompted = _run(states, len(prompts), len(rows)).vectors(pooling) if bare else None
-        vectors = None if unprompted is None else unprompted.float().cpu().numpy()
+        # a copy: a view would hold the states of all runs as long as the answers are held
+        vectors = None if unprompted is None else unprompted.float().cpu().numpy().copy()
         return Answers(rows, np.stack(scores), vectors)
 
     for _, answers in in_batches(engine.allowance, lengths, compute):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyprompt.engine.memory import Allowance
 from polyprompt.training.loop import Training
 
 _PARTS, _KEPT, _MOMENTS, _GENERATORS = "parts", "kept", "moments", "generators"
@@ -26,12 +27,7 @@ def state_of(training: Training) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Tensors, not copied, by path; and plain values.
     """
     ended = training.ended
-    tensors = {
-        f"{_PARTS}/{run}/{slot}/{name}": value
-        for run, member in enumerate(training.members)
-        for slot, part in member.parts.items()
-        for name, value in part.state_dict().items()
-    }
+    tensors = _parts(training)
     values = {
         "step": training.step,
         "ended": ended,
@@ -53,14 +49,16 @@ def resume(training: Training, tensors: Mapping[str, Tensor], values: Mapping[st
 
     Raises:
         KeyError: Something is missing.
-        RuntimeError: A shape differs.
+        ValueError: It is of other runs. Nothing is changed then.
     """
     states = _nested(tensors)
+    _check(training, states, values)
+    training.keep_examples()  # as they were kept, before memory allowed less
     for run, member in enumerate(training.members):
         for slot, part in member.parts.items():
-            part.load_state_dict(states[_PARTS][str(run)].get(slot, {}))
+            part.load_state_dict(states.get(_PARTS, {}).get(str(run), {}).get(slot, {}))
     training.step, training.ended = values["step"], values["ended"]
-    training.engine.allowance.tokens, training.engine.allowance.rows = values["allowance"]
+    allow_less(training.engine.allowance, *values["allowance"])
     for best, loss in zip(training.best, values["least_losses"], strict=True):
         best.loss = loss
     if training.ended:
@@ -76,6 +74,52 @@ def resume(training: Training, tensors: Mapping[str, Tensor], values: Mapping[st
     torch.set_rng_state(states[_GENERATORS]["cpu"])
     if "cuda" in states[_GENERATORS] and torch.cuda.is_available():
         torch.cuda.set_rng_state(states[_GENERATORS]["cuda"], training.engine.backbone.device)
+
+
+def allow_less(allowance: Allowance, tokens: int, rows: int | None = None) -> None:
+    """Let no more be computed at once than before; what the settings now allow may be less."""
+    allowance.tokens = min(allowance.tokens, tokens)
+    if rows is not None:
+        allowance.rows = min(allowance.rows or rows, rows)
+
+
+def _check(training: Training, states: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Find out whether a state is of these runs, before anything is changed.
+
+    Raises:
+        KeyError: Something is missing.
+        ValueError: A part, a tensor or its shape differs.
+    """
+    for name in ("step", "ended", "least_losses", "allowance"):
+        values[name]
+    own = _shapes(_nested(_parts(training)).get(_PARTS, {}))
+    if _shapes(states.get(_PARTS, {})) != own:
+        raise ValueError("the parts have other names or shapes")
+    if any(own[run] != shapes for run, shapes in _shapes(states.get(_KEPT, {})).items()):
+        raise ValueError("the parts that are kept have other names or shapes")
+    if not values["ended"]:
+        states[_GENERATORS]["cpu"]
+        count = sum(len(member.trained_parameters()) for member in training.members)
+        if any(int(index) >= count for index in states.get(_MOMENTS, {})):
+            raise ValueError("the optimiser moved other parameters")
+
+
+def _shapes(states: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the shapes of nested tensors."""
+    return {
+        name: _shapes(value) if isinstance(value, Mapping) else value.shape
+        for name, value in states.items()
+    }
+
+
+def _parts(training: Training) -> dict[str, Tensor]:
+    """Name everything that is trained, or stays as it is in a trained part."""
+    return {
+        f"{_PARTS}/{run}/{slot}/{name}": value
+        for run, member in enumerate(training.members)
+        for slot, part in member.parts.items()
+        for name, value in part.state_dict().items()
+    }
 
 
 def _kept(training: Training) -> dict[str, Tensor]:

@@ -40,6 +40,7 @@ class Training:
         self.best = [BestState(member) for member in members]
         self.step = -1
         self.ended = False
+        self._is_kept = False
 
     @property
     def steps(self) -> int:
@@ -53,8 +54,7 @@ class Training:
             A step's records, one per run that takes it, after those of step 0 (no step taken); at
             the end of an epoch they carry the dev loss. Between two yields the state is whole.
         """
-        for member in self.members:  # if it has ended, too: what is kept is read as it was then
-            self.engine.keep([*member.train, *member.dev], prompts_of([member]).lengths[0])
+        self.keep_examples()
         if self.ended:
             return
         if self.step < 0:
@@ -69,6 +69,13 @@ class Training:
         for state in self.best:
             state.restore()
         self.ended = True
+
+    def keep_examples(self) -> None:
+        """Let the engine keep what is read again and again; if training has ended, heads do."""
+        if not self._is_kept:
+            for member in self.members:
+                self.engine.keep([*member.train, *member.dev], prompts_of([member]).lengths[0])
+        self._is_kept = True
 
     def _ends_epoch(self, record: StepRecord) -> bool:
         """Say whether a step ends an epoch of its run, or the run."""
