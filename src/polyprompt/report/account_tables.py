@@ -156,7 +156,7 @@ def script_pair_table(found: Sequence[ScriptPair]) -> Table:
 def series_tables(found: Series) -> list[Table]:
     """Tabulate settings that differ in a number."""
     means = tuple(
-        (f"{value:g}", percent(one.mean), f"{percent(one.low)}–{percent(one.high)}")
+        (f"{value:.4g}", percent(one.mean), f"{percent(one.low)}–{percent(one.high)}")
         for value, one in found.means.items()
     )
     slopes = tuple(
@@ -166,8 +166,8 @@ def series_tables(found: Series) -> list[Table]:
     best = tuple(
         (
             language_name(code),
-            f"{one.value:g}",
-            ", ".join(f"{value:g}: {100 * share:.0f} %" for value, share in one.shares.items()),
+            f"{one.value:.4g}",
+            ", ".join(f"{value:.4g}: {100 * share:.0f} %" for value, share in one.shares.items()),
         )
         for code, one in found.best.items()
     )
