@@ -25,7 +25,7 @@ from polyprompt.training.checkpoints import resume, state_of
 from polyprompt.training.loop import Training
 
 _SHARE = 20
-"""Writing takes no more than one part in so many of the time."""
+"""Writing takes about one part in so many of the time at most, but for the end of training."""
 
 
 class Checkpoint:
