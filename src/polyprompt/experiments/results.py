@@ -144,7 +144,12 @@ def _title(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> s
     keys = varying([other for other in configs if other.get("arm", "") == arm])
     shown = dict(config) | {"backbone.name": marked(str(config["backbone.name"]))}
     named = [arm] if arm else []
-    return ", ".join([*named, *(f"{key}={shown.get(key)}" for key in keys)]) or "All runs"
+    return ", ".join([*named, *(f"{key}={_shown(shown.get(key))}" for key in keys)]) or "All runs"
+
+
+def _shown(value: Any) -> str:
+    """Write a value as people do: several joined by a plus."""
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
