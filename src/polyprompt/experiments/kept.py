@@ -108,7 +108,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, "pt") as stored:
             values = json.loads(stored.metadata()["values"])
-            return {key: stored.get_tensor(key) for key in stored.keys()}, values  # noqa: SIM118
+            names = list(stored.keys())
+            return {name: stored.get_tensor(name) for name in names}, values
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"Cannot read {path}: {error}.") from error
 
