@@ -217,6 +217,28 @@ def test_a_full_disk_does_not_end_what_can_go_on(toy_study, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.glob("*.safetensors*")] == []
 
 
+def test_answers_behind_an_end_that_could_not_be_kept_are_given_anew(
+    toy_study, tmp_path, monkeypatch
+):
+    expected = left(finish(frozen(toy_study, tmp_path, "whole"))[0])
+    writes = kept_files.write_tensors
+
+    def full(path, tensors, values):
+        if values.get("ended"):
+            raise StoreError("Cannot write: the disk is full.")
+        writes(path, tensors, values)
+
+    monkeypatch.setattr(kept_files, "write_tensors", full)
+    study, notes = break_at(frozen(toy_study, tmp_path, "end"), "read", 10)
+    assert any("the disk is full" in note for note in notes)
+    assert list(study.folder.glob("groups/*/answers-*"))
+    monkeypatch.undo()
+    folders, events = finish(frozen(toy_study, tmp_path, "end"))
+    assert "training goes on behind step 6 of 6" in notes_of(events)
+    assert "reading goes on" not in notes_of(events)
+    assert left(folders) == expected
+
+
 def test_less_is_computed_at_once_where_that_is_asked_for_afterwards(toy_study, tmp_path):
     value = frozen(toy_study, tmp_path, "less")
     break_at(value, "read", 10)

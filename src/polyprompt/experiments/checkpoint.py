@@ -129,6 +129,8 @@ class Checkpoint:
             self._notes.append(f"this group begins anew, cannot go on from {self.path}: {error}")
             kept.clear(self.path)
             return []
+        if not training.ended:  # its end could not be kept: answers behind it may be of another
+            kept.drop_blocks(self.path)
         for run, path in paths.items():
             path.take_up(arrays[run])
         self._go_on(training.engine, values.get("circumstances", {}), costs)
@@ -224,9 +226,7 @@ class Checkpoint:
                 found = Answers(arrays["rows"].tolist(), arrays["scores"], arrays.get("bare"))
             except (StoreError, KeyError) as error:
                 self._notes.append(f"sentences from here on are read again: {error}")
-                for later in sorted(self.path.glob(kept.block(0).replace("00000", "*"))):
-                    if later.name >= path.name:
-                        later.unlink(missing_ok=True)
+                kept.drop_blocks(self.path, self._blocks)
                 return
             self._blocks += 1
             yield found, values["allowance"]

@@ -7,8 +7,8 @@ is whole or absent; the folder is taken away when the group has ended.
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,21 +97,22 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], values: Mapping[str
         save_file(whole, temporary, metadata={"values": json.dumps(values)})
 
 
+def drop_blocks(folder: Path, first: int = 0) -> None:
+    """Delete the blocks of answers from one on."""
+    for path in folder.glob("answers-*"):
+        if path.name >= block(first):
+            path.unlink(missing_ok=True)
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what ``write_tensors`` wrote.
 
     Raises:
         StoreError: It is broken, or may not be read.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "pt") as stored:
-            values = json.loads(stored.metadata()["values"])
-            names = list(stored.keys())
-            return {name: stored.get_tensor(name) for name in names}, values
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"Cannot read {path}: {error}.") from error
+    with _opened(path) as (stored, values):
+        names = list(stored.keys())
+        return {name: stored.get_tensor(name) for name in names}, values
 
 
 def read_values(path: Path) -> dict[str, Any]:
@@ -120,10 +121,17 @@ def read_values(path: Path) -> dict[str, Any]:
     Raises:
         StoreError: It is broken, or may not be read.
     """
+    with _opened(path) as (_, values):
+        return values
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """Open a file of tensors; lends it with its plain values."""
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "pt") as stored:
-            return json.loads(stored.metadata()["values"])
+            yield stored, json.loads(stored.metadata()["values"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"Cannot read {path}: {error}.") from error
