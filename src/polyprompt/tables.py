@@ -1,6 +1,7 @@
 """Files that are either whole or absent: every write goes to a temporary name and is renamed."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with suppress(OSError):  # a file system without rights
             temporary.chmod(rights)
+        _to_disk(temporary)  # else a loss of power behind the renaming leaves an empty file
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -39,6 +41,12 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file's contents on the disk, not in the system's memory alone."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def write_text(path: Path, text: str) -> None:
