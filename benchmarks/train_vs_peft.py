@@ -13,7 +13,7 @@ from peft import PromptTuningConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
 from polyprompt.engine.cached import CachedEngine
-from polyprompt.training.loop import _take_step, make_optimiser
+from polyprompt.training.loop import Training
 from polyprompt.training.member import Member
 
 
@@ -79,16 +79,14 @@ class OurStep:
     """One optimiser step of all runs."""
 
     def __init__(self, engine: CachedEngine, members: list[Member]) -> None:
-        self._engine, self._members = engine, members
-        self._optimiser = make_optimiser(members)
+        self._training = Training(engine, members)
+        self._training.step = 0
         self._streams = [member.batches() for member in members]
-        self._step = 0
 
     def __call__(self) -> None:
         """Take it."""
         rows = {run: next(stream) for run, stream in enumerate(self._streams)}
-        _take_step(self._engine, self._members, self._optimiser, rows, self._step)
-        self._step += 1
+        self._training.take_step(rows)
 
 
 class PeftStep:

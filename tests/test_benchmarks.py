@@ -36,3 +36,15 @@ def test_a_benchmark_prints_its_ratio_last(command, real_backbone):
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert float(last.rpartition("ratio ")[2]) > 0
+
+
+def test_the_benchmark_of_stores_answers():
+    done = subprocess.run(
+        [sys.executable, "store.py", "--runs", "5", "--languages", "3", "--turns", "1"],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.strip().splitlines()[-1].removeprefix("slowest ")) > 0

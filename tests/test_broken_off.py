@@ -15,8 +15,7 @@ from polyprompt.experiments import checkpoint as kept
 from polyprompt.experiments import kept as kept_files
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.study import run_study, study_folders
-
-FILES = ("predictions.parquet", "scores.parquet", "steps.jsonl")
+from studies import left
 
 
 def study_of(toy_study, tmp_path, name, **changes):
@@ -39,16 +38,6 @@ def finish(value):
     study = build_study(value, "toy")
     events = list(run_study(study))
     return study_folders(study), events
-
-
-def left(folders):
-    """The bytes of everything that a run leaves."""
-    found = {}
-    for folder in folders:
-        files = [folder.path / name for name in FILES]
-        files += sorted(folder.path.glob("parts/*")) + sorted(folder.path.glob("recorded/*"))
-        found |= {f"{folder.name}/{path.name}": path.read_bytes() for path in files}
-    return found
 
 
 @pytest.fixture(autouse=True)

@@ -221,14 +221,14 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
     program = (
         "import sys\n"
         "from polyprompt.cli import main, studies\n"
-        "from polyprompt.experiments import study as module\n"
+        "from polyprompt.experiments.launch import worker as module\n"
         "inner = module.run_group\n"
         "calls = []\n"
-        "def interrupted(plan, backbone, reader, folders):\n"
+        "def interrupted(plan, backbone, reader, folders, *rest):\n"
         "    calls.append(1)\n"
         "    if len(calls) == 2:\n"
         "        raise KeyboardInterrupt\n"
-        "    yield from inner(plan, backbone, reader, folders)\n"
+        "    yield from inner(plan, backbone, reader, folders, *rest)\n"
         "module.run_group = interrupted\n"
         f"sys.argv = ['polyprompt', 'run', {str(study)!r}]\n"
         "main.main()\n"
@@ -266,7 +266,7 @@ def test_a_file_that_cannot_be_written_ends_the_run_and_leaves_the_others_comple
         write(folder, predictions, scores, record)
 
     monkeypatch.setattr(RunFolder, "finish", failing)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StoreError, match="Cannot write .*No space left"):
         run(toy_study)
     monkeypatch.undo()
     folders = study_folders(build_study(toy_study, "toy.yaml"))

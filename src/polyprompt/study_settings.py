@@ -1,6 +1,6 @@
 """How studies are set: the settings of their runs, and the ways in which these differ."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -22,12 +22,36 @@ class SearchSettings(Settings):
     arms: dict[str, dict[str, list[Any]]] = {}
 
 
+class LaunchSettings(Settings):
+    """Who computes a study's groups of runs; changes no result but by rounding.
+
+    ``here``: this process, one group after the other. ``processes``: ``count`` processes on this
+    machine, each with its share of the processor's cores or a GPU of its own. ``ray``: ``count``
+    actors on a Ray cluster (``address``; None starts one here), each with ``cpus`` and ``gpus``;
+    without ``count`` one per GPU, or per ``cpus`` where there is none. ``together``: ``count``
+    processes that torchrun or accelerate has started, which share the rows of every step.
+    """
+
+    kind: Literal["here", "processes", "ray", "together"] = "here"
+    count: int | None = Field(default=None, ge=1)
+    address: str | None = None
+    cpus: float = Field(default=1, gt=0)
+    gpus: float | None = Field(default=None, ge=0)
+
+
+Tracker = Literal[
+    "aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"
+]
+"""Names that accelerate knows; all but tensorboard are passed on as they are, and not tested."""
+
+
 class StudySettings(RunSettings):
     """A study: the settings common to its runs, and the ways in which they differ.
 
     ``arms`` names sets of settings (dotted names to values) that are compared; ``grid`` maps dotted
     names of settings to lists of values. The study is the product of arms and grid. ``contrasts``
     names pairs of groups of languages (families, branches, scripts, codes) that are compared.
+    ``trackers`` are told of every run's steps and scores.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -38,3 +62,5 @@ class StudySettings(RunSettings):
     search: SearchSettings | None = None
     contrasts: dict[str, tuple[Languages, Languages]] = {}
     engine: EngineSettings = EngineSettings()
+    launch: LaunchSettings = LaunchSettings()
+    trackers: tuple[Tracker, ...] = ()

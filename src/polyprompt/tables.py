@@ -33,14 +33,19 @@ def replacing(path: Path) -> Iterator[Path]:
         _to_disk(temporary)  # else a loss of power behind the renaming leaves an empty file
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise StoreError(
-            f"Cannot write {path}: {reason}. Nothing that was complete is lost. "
-            "Free space or choose another folder with output=FOLDER and run the same command again."
-        ) from error
+        raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path | str, error: Exception) -> StoreError:
+    """Compose the error of what cannot be written."""
+    reason = getattr(error, "strerror", None) or error
+    return StoreError(
+        f"Cannot write {path}: {reason}. Nothing that was complete is lost. "
+        "Free space or choose another folder with output=FOLDER and run the same command again."
+    )
 
 
 def _to_disk(path: Path) -> None:

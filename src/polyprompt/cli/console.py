@@ -1,11 +1,12 @@
 """Shows progress and tables in the terminal; plain lines where there is none."""
 
+import json
 import os
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -14,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
+from polyprompt.cli.pace import Pace
 from polyprompt.experiments.events import Event
 from polyprompt.report.score_tables import Table
 
@@ -57,14 +59,19 @@ class ProgressView:
 
     console: Console
     quiet: bool = False
+    as_json: bool = False
     _bars: Progress | None = None
     _tasks: dict[str, TaskID] = field(default_factory=dict)
+    _stages: dict[str, str] = field(default_factory=dict)
     _quarters: dict[str, int] = field(default_factory=dict)
+    _pace: Pace = field(default_factory=Pace)
+    _last: str = ""
+    _several: bool = False
 
     @contextmanager
     def open(self) -> Iterator["ProgressView"]:
         """Show bars for the length of a block."""
-        if self.quiet or not self.console.is_terminal:
+        if self.quiet or self.as_json or not self.console.is_terminal:
             yield self
             return
         columns = (
@@ -72,6 +79,7 @@ class ProgressView:
             BarColumn(),
             TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
         )
         with Progress(*columns, console=self.console) as bars:
             self._bars = bars
@@ -81,27 +89,61 @@ class ProgressView:
         """Draw one event."""
         if self.quiet:
             return
+        if self.as_json:
+            self.console.file.write(json.dumps(asdict(event), ensure_ascii=False) + "\n")
+            self.console.file.flush()
+            return
         if event.note:
             self.console.print(event.note, style="dim", markup=False)
-        if event.stage not in _STAGES:
+        self._pace.follow(event)
+        if event.stage not in _STAGES and event.stage != "study":
             return
-        title = _STAGES[event.stage]
         if self._bars is None:
-            self._line(title, event)
-            return
-        if event.stage not in self._tasks or event.done == 0:
-            old = self._tasks.pop(event.stage, None)
-            if old is not None:
-                self._bars.remove_task(old)
-            self._tasks[event.stage] = self._bars.add_task(title, total=event.total)
-        self._bars.update(self._tasks[event.stage], completed=event.done, total=event.total)
+            self._line(event)
+        else:
+            self._draw(self._bars, event)
 
-    def _line(self, title: str, event: Event) -> None:
-        """Print a line whenever another quarter of a stage is done."""
+    def _draw(self, bars: Progress, event: Event) -> None:
+        """Draw bars: one for the study, and one for each worker's stage."""
+        whole = self._pace.share * max(self._pace.runs, 1)
+        if "study" not in self._tasks and self._pace.runs:
+            self._tasks["study"] = bars.add_task("study, runs", total=self._pace.runs, left="")
+        if "study" in self._tasks:
+            bars.update(
+                self._tasks["study"], completed=whole, total=self._pace.runs, left=self._pace.left()
+            )
+        if event.stage == "study":
+            return
+        key = f"{event.worker}"
+        title = self._title(event)
+        if self._stages.get(key) != title or event.done == 0:
+            self._stages[key] = title
+            old = self._tasks.pop(key, None)
+            if old is not None:
+                bars.remove_task(old)
+            self._tasks[key] = bars.add_task(title, total=event.total, left="")
+        bars.update(self._tasks[key], completed=event.done, total=event.total)
+
+    def _title(self, event: Event) -> str:
+        """Name a stage, and whose it is if there are several workers."""
+        self._several = self._several or event.worker > 0
+        title = _STAGES[event.stage]
+        return f"{event.worker + 1}: {title}" if self._several else title
+
+    def _line(self, event: Event) -> None:
+        """Print a line whenever another quarter of a stage is done, or another group of runs."""
+        if event.stage == "study":
+            line = f"study: {event.done} of {event.total} runs"
+            if line != self._last and (event.done or event.total > 1):
+                self._last = line
+                self.console.print(f"{line}{self._pace.words()}", markup=False)
+            return
         quarter = 4 * event.done // max(event.total, 1)
-        if event.done == 0 or quarter != self._quarters.get(event.stage):
-            self._quarters[event.stage] = quarter
-            self.console.print(f"{title}: {event.done} of {event.total}")
+        key = f"{event.worker} {event.stage}"
+        if event.done == 0 or quarter != self._quarters.get(key):
+            self._quarters[key] = quarter
+            told = f"{self._title(event)}: {event.done} of {event.total}"
+            self.console.print(f"{told}{self._pace.words()}", markup=False)
 
 
 def print_table(console: Console, table: Table) -> None:

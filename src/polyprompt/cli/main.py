@@ -10,6 +10,7 @@ from polyprompt import __version__
 from polyprompt.cli.accounts import analyse, compare, recommend
 from polyprompt.cli.catalogues import backbones, languages, tasks
 from polyprompt.cli.people import fit, predict
+from polyprompt.cli.stores import query, scores, status
 from polyprompt.cli.studies import check, report, run
 from polyprompt.errors import PolypromptError
 
@@ -29,6 +30,9 @@ for command in (
     fit,
     predict,
     report,
+    status,
+    scores,
+    query,
     analyse,
     compare,
     recommend,

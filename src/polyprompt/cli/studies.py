@@ -1,13 +1,18 @@
 """Commands on studies: run, check, report."""
 
+import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polyprompt.errors import PolypromptError, StoreError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from polyprompt.experiments.config import Study
     from polyprompt.experiments.results import Setting
     from polyprompt.experiments.store import RunFolder
 
@@ -25,42 +30,100 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Probe and print what would be computed; compute nothing else."),
 ]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try runs again that failed in an earlier call.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print progress and results as lines of JSON.")
+]
 
 
 def run(
     study: StudyPath,
     overrides: Overrides = None,
     quiet: Quiet = False,  # noqa: FBT002 (a flag of the command line)
+    as_json: AsJson = False,  # noqa: FBT002 (a flag of the command line)
+    retry_failed: RetryFailed = False,  # noqa: FBT002 (a flag of the command line)
     profile: Profile = False,  # noqa: FBT002 (a flag of the command line)
     dry_run: DryRun = False,  # noqa: FBT002 (a flag of the command line)
 ) -> None:
     """Run a study and print its table; what is already complete is not run again."""
+    if dry_run and as_json:
+        raise typer.BadParameter("--dry-run prints a table: leave --json out")
     if dry_run:
         show_estimate(study, overrides or [], quiet=quiet)
         return
-    from polyprompt.cli.console import ProgressView, make_console, print_table, program_name
+    from polyprompt.cli.console import ProgressView, make_console
     from polyprompt.experiments.config import load_study
-    from polyprompt.experiments.results import gather, write_reports
-    from polyprompt.experiments.search import choices, search_table
-    from polyprompt.experiments.study import run_study, study_folders
+    from polyprompt.experiments.failures import FailedRunsError
+    from polyprompt.experiments.launch.together import follow, follows
+    from polyprompt.experiments.study import run_study
 
     console = make_console()
     checked = load_study(study, overrides or [])
-    with ProgressView(console, quiet=quiet).open() as view:
-        for event in run_study(checked):
-            view.show(event)
-    folders = study_folders(checked)
+    if follows(checked.settings.launch):
+        follow(checked.settings.launch)
+        return
+    failed: FailedRunsError | None = None
+    with ProgressView(console, quiet=quiet, as_json=as_json).open() as view:
+        try:
+            for event in run_study(checked, retry_failed=retry_failed):
+                view.show(event)
+        except FailedRunsError as error:
+            failed = error  # what did not fail is shown first
+    try:
+        show_results(console, checked, failed, as_json=as_json)
+    except PolypromptError as error:
+        if failed is None:
+            raise
+        console.print(f"no tables: {error}", markup=False)
+    if profile and not as_json:
+        from polyprompt.experiments.store import complete_runs
+
+        show_profile(console, list(complete_runs(checked.folder)))
+    if failed is not None:
+        raise failed
+
+
+def show_results(
+    console: "Console", study: "Study", failed: Exception | None, *, as_json: bool
+) -> None:
+    """Write a study's reports and print its tables, of what is complete if runs have failed."""
+    from polyprompt.cli.console import print_table
+    from polyprompt.experiments.remote import Store, is_url
+    from polyprompt.experiments.results import gather, write_reports
+    from polyprompt.experiments.search import choices, search_table
+    from polyprompt.experiments.study import study_folders
+
+    folders: list[RunFolder] = []
+    with suppress(*[StoreError] if failed else []):  # its search has failed
+        folders = [folder for folder in study_folders(study) if folder.is_complete()]
+    if not folders and failed is not None:
+        return
     settings = gather(folders)
-    title = checked.settings.title or checked.settings.name
-    paths = write_reports(checked.folder, title, settings)
+    paths = write_reports(study.folder, study.settings.title or study.settings.name, settings)
+    if is_url(study.settings.output):
+        Store(study.settings.output).put(study.folder)
+    if as_json:
+        headlines = {setting.title: setting.section().headline for setting in settings}
+        files = {name: str(path) for name, path in paths.items()}
+        console.file.write(json.dumps({"results": headlines, "files": files}) + "\n")
+        return
     show_settings(console, settings)
-    if checked.settings.search is not None:
-        print_table(console, search_table(choices(checked)))
-    console.print(f"Files: {checked.folder}", markup=False)
+    if study.settings.search is not None:
+        print_table(console, search_table(choices(study)))
+    show_next(console, settings, study.folder, paths)
+
+
+def show_next(
+    console: "Console", settings: "list[Setting]", folder: Path, paths: dict[str, Path]
+) -> None:
+    """Print which files were written, and commands that one may go on with."""
+    from polyprompt.cli.console import program_name
+
+    console.print(f"Files: {folder}", markup=False)
     for name, path in paths.items():
         console.print(f"  {name:<8} {path}", markup=False)
-    if profile:
-        show_profile(console, folders)
     console.print("Next:")
     name = program_name()
     if len(settings[0].records[0]["fields"]) == 1:

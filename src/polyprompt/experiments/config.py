@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, all_faults, nearest
 from polyprompt.experiments.grid import all_points, arm_faults, contrast_faults, grid_faults
+from polyprompt.experiments.remote import local_folder
 from polyprompt.part_settings import PART_KINDS, WEIGHT_KINDS
 from polyprompt.study_settings import StudySettings
 
@@ -35,8 +36,8 @@ class Study:
 
     @property
     def folder(self) -> Path:
-        """Where the study's runs are kept."""
-        return Path(self.settings.output) / self.settings.name
+        """Where the study's runs are kept, or the copy of that on this machine."""
+        return local_folder(self.settings.output) / self.settings.name
 
 
 def load_study(path: str, overrides: Sequence[str] = ()) -> Study:

@@ -17,7 +17,8 @@ from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
 from polyprompt.experiments.recording import run_record
-from polyprompt.experiments.run import read_all, train_group, write_parts
+from polyprompt.experiments.run import write_parts
+from polyprompt.experiments.stages import read_all, train_group
 from polyprompt.experiments.store import RunFolder, check_writable
 from polyprompt.fingerprint import fingerprint
 from polyprompt.heads.head import Head

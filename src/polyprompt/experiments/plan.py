@@ -67,6 +67,7 @@ class GroupPlan:
         runs: In the order of the study.
         choice: Their engine, and why.
         engine: How it is to compute.
+        trackers: Names of those that are told of it.
     """
 
     card: TaskCard
@@ -74,6 +75,7 @@ class GroupPlan:
     runs: tuple[RunPlan, ...]
     choice: Choice
     engine: EngineSettings
+    trackers: tuple[str, ...] = ()
 
     @property
     def trains_weights(self) -> bool:

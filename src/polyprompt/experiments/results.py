@@ -13,6 +13,7 @@ from polyprompt.analysis.summary import Summary, summarise
 from polyprompt.capabilities import RunSettings
 from polyprompt.cautions import contamination_notes, marked
 from polyprompt.errors import StoreError
+from polyprompt.experiments.nested import flatten, varying
 from polyprompt.experiments.store import RunFolder
 from polyprompt.fingerprint import fingerprint
 from polyprompt.report.html import Section, page
@@ -83,7 +84,7 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
     for folder in complete:
         config = _comparable(folder)
         groups.setdefault(fingerprint(config), []).append((folder, config))
-    flat = [(_flatten(members[0][1]), members) for members in groups.values()]
+    flat = [(flatten(members[0][1]), members) for members in groups.values()]
     configs = [config for config, _ in flat]
     differing = varying(configs)
     flat.sort(key=lambda pair: [_order(pair[0].get(key)) for key in differing])
@@ -150,23 +151,6 @@ def _title(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> s
 def _shown(value: Any) -> str:
     """Write a value as people do: several joined by a plus."""
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name what differs between flat configurations."""
-    keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if len({repr(config.get(key)) for config in configs}) > 1]
-
-
-def _flatten(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Write nested settings with dotted names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
 
 
 def write_reports(folder: Path, title: str, settings: Sequence[Setting]) -> dict[str, Path]:

@@ -16,23 +16,27 @@ from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
-from polyprompt.experiments.recorded import PromptPath, asked_paths, record_inside
+from polyprompt.experiments.recorded import asked_paths, record_inside
 from polyprompt.experiments.recording import run_record
+from polyprompt.experiments.stages import read_all, train_group
 from polyprompt.experiments.store import RunFolder, is_done
-from polyprompt.heads.head import Head
+from polyprompt.experiments.tracking import Tracking
 from polyprompt.models.backbone import Backbone
-from polyprompt.prediction.predict import Collected, answer
+from polyprompt.prediction.predict import Collected
 from polyprompt.prediction.record import prediction_table
-from polyprompt.records import Example, StepRecord
+from polyprompt.records import Example
 from polyprompt.scoring.score import score_predictions
 from polyprompt.tasks.card import TaskCard
-from polyprompt.training.checkpoints import allow_less
-from polyprompt.training.loop import Training, fitted_head
-from polyprompt.training.member import prompts_of
+from polyprompt.training.loop import fitted_head
+from polyprompt.training.peers import ALONE, Peers
 
 
 def run_group(
-    plan: GroupPlan, backbone: Backbone, reader: Backbone | None, folders: Sequence[RunFolder]
+    plan: GroupPlan,
+    backbone: Backbone,
+    reader: Backbone | None,
+    folders: Sequence[RunFolder],
+    peers: Peers = ALONE,
 ) -> Iterator[Event]:
     """Train, test and write down a group of runs.
 
@@ -42,22 +46,23 @@ def run_group(
         reader: The copy that reads texts once training is over; may be the same. None where
             weights are trained.
         folders: One per run.
+        peers: Processes that compute the same group; the first of them writes the answers.
 
     Yields:
         Progress.
     """
     with ThreadPoolExecutor(1, "beside") as beside:
-        yield from _run_group(plan, (backbone, reader), folders, beside)
+        yield from _run_group(plan, (backbone, reader), folders, (beside, peers))
 
 
 def _run_group(
     plan: GroupPlan,
     pair: tuple[Backbone, Backbone | None],
     folders: Sequence[RunFolder],
-    beside: Executor,
+    others: tuple[Executor, Peers],
 ) -> Iterator[Event]:
     """Run a group; texts are tokenized while it trains, results written while others are made."""
-    backbone, reader = pair
+    (backbone, reader), (beside, peers) = pair, others
     clock = Clock(backbone, *filter(None, [reader]))
     clock.enter("prepare")
     forget_peak_memory(backbone)
@@ -69,7 +74,8 @@ def _run_group(
     checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine, clock)
     clock.enter("train")
     paths = asked_paths(plan)
-    steps = yield from train_group(group, paths, checkpoint)
+    tracking = Tracking(plan, {} if peers.index else left)
+    steps = yield from train_group(group, paths, checkpoint, peers, tracking)
     clock.enter("read")
     group = read_on(plan, group, reader)
     clock.watch(group.engine.backbone)
@@ -80,13 +86,17 @@ def _run_group(
     for index in paths.keys() & left.keys():
         paths[index].write(left[index], group.engine.backbone, group.members[index])
     items = Items(plan.card, examples, encoding.result(), len(plan.data.splits["test"]))
-    collected = yield from read_all(plan, group, heads, items.inputs, checkpoint)
+    collected = yield from read_all(plan, group, heads, items.inputs, checkpoint, peers)
+    if peers.index:
+        return
     clock.enter("baselines")
     written = yield from _write_all(plan, group, left, (items, collected), beside)
     clock.enter("write")
     for done in written:
         done.result()
     _write_costs(folders, clock, checkpoint, backbone)
+    tracking.finish(left)
+    yield from (Event("write", 0, len(folders), note) for note in tracking.notes)
     clock.enter("record")  # behind the answers, which are not lost if it fails
     yield from record_inside(plan, group, left, items.examples[: items.tested], items.inputs)
     _write_costs(folders, clock, checkpoint, backbone)
@@ -177,84 +187,6 @@ def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str
         folder.write_dev_predictions(items.table(folder.name, {None: own[dev]}, dev))
     table = items.table(folder.name, answers | {None: own[test]}, test)
     folder.finish(table, score_predictions(table), record)
-
-
-def train_group(
-    group: Group, paths: Mapping[int, PromptPath], checkpoint: Checkpoint | None = None
-) -> Generator[Event, None, list[list[StepRecord]]]:
-    """Train the group and note its prompts' paths; returns the step records of each run.
-
-    Args:
-        group: Just built.
-        paths: Of the runs that ask for them.
-        checkpoint: Where training goes on from, and what it is kept in.
-    """
-    training = Training(group.engine, group.members)
-    steps: list[list[StepRecord]] = [[] for _ in group.members]
-    for record in checkpoint.take_up_training(training, paths) if checkpoint else ():
-        steps[record.run].append(record)
-    yield from _told(checkpoint, "train", training.step, training.steps)
-    if training.step >= 0:
-        note = f"training goes on behind step {training.step} of {training.steps}"
-        yield Event("train", training.step, training.steps, note)
-    ended = training.ended
-    for records in training.run():
-        for record in records:
-            steps[record.run].append(record)
-            if record.run in paths:
-                paths[record.run].note(record, group.members[record.run])
-        if checkpoint and checkpoint.is_due():
-            checkpoint.keep_training(training, steps, paths)
-            yield from _told(checkpoint, "train", training.step, training.steps)
-        yield Event("train", training.step, training.steps)
-    if checkpoint and not ended:
-        checkpoint.keep_training(training, steps, paths)
-        yield from _told(checkpoint, "train", training.step, training.steps)
-    return steps
-
-
-def _told(checkpoint: Checkpoint | None, stage: str, done: int, total: int) -> Iterator[Event]:
-    """Pass on what the checkpoint has to tell."""
-    for note in checkpoint.told() if checkpoint else ():
-        yield Event(stage, max(done, 0), total, note)
-
-
-def read_all(
-    plan: GroupPlan,
-    group: Group,
-    heads: Sequence[Head],
-    inputs: Sequence[Encoded],
-    checkpoint: Checkpoint | None = None,
-) -> Generator[Event, None, Collected]:
-    """Answer all inputs with every run; returns them collected.
-
-    Args:
-        plan: The group's.
-        group: Trained, on the copy of its backbone that reads.
-        heads: Of its runs.
-        inputs: To be answered.
-        checkpoint: Where reading goes on from, and what answers are kept in.
-    """
-    wanted = not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
-    width = group.engine.backbone.facts.width if wanted else 0
-    collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
-    known: list[int] = []
-    for block, tokens in checkpoint.answers() if checkpoint else ():
-        collected.add(block)
-        known += block.rows
-        allow_less(group.engine.allowance, tokens)
-    yield from _told(checkpoint, "read", len(known), len(inputs))
-    if known:
-        note = f"reading goes on behind {len(known)} of {len(inputs)} sentences"
-        yield Event("read", len(known), len(inputs), note)
-    prompts = prompts_of(group.members)
-    for batch in answer(group.engine, prompts, heads, inputs, bare=wanted, known=known):
-        collected.add(batch)
-        if checkpoint:
-            checkpoint.keep_answers(batch, group.engine)
-            yield from _told(checkpoint, "read", collected.done, len(inputs))
-        yield Event("read", collected.done, len(inputs))
-    return collected
 
 
 def write_parts(folder: RunFolder, group: Group, index: int, head: Mapping[str, Tensor]) -> None:

@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import yaml
 
-from polyprompt.capabilities import RunSettings
 from polyprompt.errors import StoreError
+from polyprompt.experiments.nested import dotted
 from polyprompt.records import StepRecord
 from polyprompt.tables import (
     read_json,
@@ -21,6 +21,9 @@ from polyprompt.tables import (
     write_parquet,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from polyprompt.capabilities import RunSettings
 
 CHOSEN = "chosen.json"
 """What a study's last search chose, by arm."""
@@ -66,8 +69,9 @@ class RunFolder:
     def begin(self, config: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         """Write down what will be run, with every default written out."""
         (self.path / SCORES).unlink(missing_ok=True)
-        for left in self.path.glob(".*"):  # half-written by a process that was killed
-            left.unlink(missing_ok=True)
+        for left in list(self.path.rglob(".*")):  # half-written by a process that was killed
+            if not left.is_dir():
+                left.unlink(missing_ok=True)
         self.write_config(config)
         write_json(self.path / RECORD, {"status": "running", **record})
 
@@ -194,7 +198,7 @@ class RunFolder:
         return read_parquet(self.path / SCORES)
 
 
-def is_done(folder: RunFolder, settings: RunSettings) -> bool:
+def is_done(folder: RunFolder, settings: "RunSettings") -> bool:
     """Say whether a run is complete, with all that it is asked to record."""
     recorded = settings.record
     return folder.is_complete() and (
@@ -224,14 +228,6 @@ def _as_chosen(folder: RunFolder, chosen: Mapping[str, Mapping[str, Any]]) -> bo
     wanted = chosen.get(folder.record().get("arm", ""), {}) if chosen else {}
     config = folder.config() if wanted else {}
     return all(dotted(config, key) == value for key, value in wanted.items())
-
-
-def dotted(config: Mapping[str, Any], key: str) -> Any:
-    """Look ``a.b.c`` up in nested mappings; None where there is none."""
-    value: Any = config
-    for name in key.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return value
 
 
 def study_settings(study: Path) -> dict[str, Any]:

@@ -1,37 +1,82 @@
 """A study from its plan to its folders: what is complete is skipped, the rest is computed."""
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import zip_longest
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
+from polyprompt.errors import PolypromptError, StoreError
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
+from polyprompt.experiments.failures import (
+    Failure,
+    failed_runs_error,
+    failure_of,
+    forget_failure,
+)
 from polyprompt.experiments.kept import Begun, begun_groups, take_away
+from polyprompt.experiments.launch.jobs import Job
+from polyprompt.experiments.launch.launched import launched
+from polyprompt.experiments.launch.schedule import Schedule
+from polyprompt.experiments.launch.together import dismiss
+from polyprompt.experiments.nested import dotted
+from polyprompt.experiments.overview import write_plan
 from polyprompt.experiments.plan import GroupPlan, RunPlan, make_group, plan_study
-from polyprompt.experiments.run import run_group
+from polyprompt.experiments.remote import Store, is_url
 from polyprompt.experiments.search import choices, resolved, search_study
-from polyprompt.experiments.store import CHOSEN, RunFolder, check_writable, dotted, is_done
-from polyprompt.models.backbone import Backbone
+from polyprompt.experiments.store import CHOSEN, RunFolder, is_done
+from polyprompt.experiments.tracking import check_trackers
 from polyprompt.tables import write_json, write_text
 
 
-def run_study(study: Study) -> Iterator[Event]:
+def run_study(study: Study, *, retry_failed: bool = False) -> Iterator[Event]:
     """Run what is not complete yet.
+
+    Args:
+        study: Checked.
+        retry_failed: Whether runs that failed in an earlier call are tried again.
 
     Yields:
         Progress; every fault of the configuration is raised before the first model is loaded.
 
     Raises:
-        PolypromptError: The study cannot be planned, or its folder cannot be written.
+        PolypromptError: The study cannot be planned, or its folder cannot be written, or runs
+            failed; whatever did not fail is complete then.
     """
+    output = study.settings.output
+    run = _run(study, retry_failed=retry_failed)
+    yield from _with_store(study, Store(output), run) if is_url(output) else run
+    if study.settings.launch.kind == "together":
+        dismiss()
+
+
+def _with_store(study: Study, store: Store, run: Iterator[Event]) -> Iterator[Event]:
+    """Fetch what is complete in a store, and put there what is complete behind every group."""
+    fetched = store.fetch(study.settings.name)
+    note = f"{fetched} runs fetched from {study.settings.output}; computing in {study.folder}"
+    yield Event("plan", 0, len(study.runs), note)
+    try:
+        for event in run:
+            if event.stage in {"study", "done"}:
+                store.put(study.folder)
+            yield event
+    except PolypromptError:
+        with suppress(StoreError):
+            store.put(study.folder)  # what did not fail
+        raise
+
+
+def _run(study: Study, *, retry_failed: bool) -> Iterator[Event]:
+    """Run a study's search, if it has one, and then the study."""
+    output = study.settings.output
     if study.settings.search is None:
-        if (study.folder / CHOSEN).is_file():
-            (study.folder / CHOSEN).unlink()  # of an earlier form of the study
+        with suppress(OSError):  # of an earlier form of the study, if there was one
+            (study.folder / CHOSEN).unlink()
     else:
         plan_study(study)
-        yield from _run_all(search_study(study))
+        yield from _run_all(search_study(study), output, retry_failed=retry_failed)
         asked, study = study, resolved(study)
         write_json(study.folder / CHOSEN, _chosen(asked, study))
         yield from (
@@ -39,7 +84,7 @@ def run_study(study: Study) -> Iterator[Event]:
             for arm in asked.settings.arms
             if arm not in study.settings.arms
         )
-    yield from _run_all(study)
+    yield from _run_all(study, output, retry_failed=retry_failed)
 
 
 def _chosen(asked: Study, study: Study) -> dict[str, dict[str, Any]]:
@@ -54,49 +99,60 @@ def _chosen(asked: Study, study: Study) -> dict[str, dict[str, Any]]:
     }
 
 
-def _run_all(study: Study) -> Iterator[Event]:
-    """Run what is not complete of a study without a search, or with one that has ended."""
+def _run_all(study: Study, output: str, *, retry_failed: bool) -> Iterator[Event]:
+    """Run what is not complete of a study without a search, or with one that has ended.
+
+    Args:
+        study: A study, or a study's search.
+        output: Of the study.
+        retry_failed: Whether runs that failed in an earlier call are tried again.
+    """
     yield Event("plan", 0, len(study.runs))
     groups = plan_study(study)
-    check_writable(study.folder)
+    check_trackers(study.settings.trackers)
     text = yaml.safe_dump(study.settings.model_dump(mode="json"), sort_keys=False, width=100)
     write_text(study.folder / "study.yaml", text)
+    write_plan(study.folder, groups)
     begun, notes = _clean(study, groups)
     yield from (Event("plan", 0, len(study.runs), note) for note in notes)
-    left = _left(study, groups, begun)
+    failures = _failed_before(study, groups, retry=retry_failed)
+    left = _left(study, groups, begun, {failure.run for failure in failures})
     skipped = len(study.runs) - len(_open(study, groups))
     if skipped:
         yield Event("plan", skipped, len(study.runs), f"{skipped} runs are complete, skipped")
-    pair: tuple[Backbone, Backbone | None] | None = None
-    told = set[str]()
-    for group, behind in zip_longest(left, left[1:]):
-        wanted = group.runs[0].settings.backbone
-        if pair is None:
-            yield Event("load", 0, 1, f"loading {wanted.name}")
-            pair = _load(group)
-            notes = [note for note in pair[0].facts.notes if note not in told]
-            yield from (Event("load", 1, 1, note) for note in notes)
-            told.update(notes)
-        yield Event("plan", 0, len(group.runs), f"{len(group.runs)} runs; {group.choice.reason}")
-        folders = [RunFolder(study.folder / run.name) for run in group.runs]
-        yield from run_group(group, *pair, folders)
-        if behind is None or not _serves(group, behind):
-            pair = None  # lets go of the models, so that memory need not hold them and the next
+    if failures:
+        told = f"{len(failures)} runs failed earlier, skipped; --retry-failed tries them again"
+        yield Event("plan", skipped, len(study.runs), told)
+    tracked = [replace(group, trackers=study.settings.trackers) for group in left]
+    settled = skipped + len(failures)
+    schedule = Schedule([Job(group, study.folder) for group in tracked], len(study.runs), settled)
+    yield from launched(study.settings.launch, schedule, study.folder, output)
+    _raise_failures(study, schedule, failures)
     yield Event("done", len(study.runs), len(study.runs))
 
 
-def _load(group: GroupPlan) -> tuple[Backbone, Backbone | None]:
-    """Load a group's backbone to train with and, where its weights stay frozen, to read with."""
-    from polyprompt.models.load import load_backbone, load_pair
+def _failed_before(study: Study, groups: Sequence[GroupPlan], *, retry: bool) -> list[Failure]:
+    """Find the runs that failed in an earlier call; none if they are to be tried again."""
+    found = [failure_of(study.folder / run.name) for run in _open(study, groups)]
+    failures = [failure for failure in found if failure is not None]
+    for failure in failures if retry else ():
+        forget_failure(study.folder / failure.run)
+    return [] if retry else failures
 
-    wanted = group.runs[0].settings.backbone
-    return (load_backbone(wanted), None) if group.trains_weights else load_pair(wanted)
 
+def _raise_failures(study: Study, schedule: Schedule, before: Sequence[Failure]) -> None:
+    """Raise what runs failed with.
 
-def _serves(group: GroupPlan, behind: GroupPlan) -> bool:
-    """Say whether a group's models serve the next one: the same, unchanged, and both wanted."""
-    same = group.runs[0].settings.backbone == behind.runs[0].settings.backbone
-    return same and not group.trains_weights and not behind.trains_weights
+    Raises:
+        PolypromptError: The one error a person can cause that all failed with, as it was; else
+            ``FailedRunsError``, which names them.
+    """
+    raised = {str(error): error for error in schedule.raised.values()}
+    if len(raised) == 1 and len(schedule.raised) == len(study.runs):
+        raise next(iter(raised.values()))
+    failures = [*schedule.failures, *before]
+    if failures:
+        raise failed_runs_error(failures, len(study.runs), again=not schedule.failures)
 
 
 def study_folders(study: Study) -> list[RunFolder]:
@@ -131,10 +187,13 @@ def _open(study: Study, groups: Sequence[GroupPlan]) -> list[RunPlan]:
 
 
 def _left(
-    study: Study, groups: Sequence[GroupPlan], begun: Sequence[Begun] = ()
+    study: Study,
+    groups: Sequence[GroupPlan],
+    begun: Sequence[Begun] = (),
+    without: Collection[str] = (),
 ) -> list[GroupPlan]:
     """Leave out what is complete; a group that was broken off goes on as it began."""
-    names = {run.name for run in _open(study, groups)}
+    names = {run.name for run in _open(study, groups)}.difference(without)
     return [part for group in groups for part in _parts_left(group, names, begun)]
 
 

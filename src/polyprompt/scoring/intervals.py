@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from polyprompt.seeds import generator
 
@@ -87,5 +86,7 @@ def bootstrap_mean_over_languages(
 
 def proportion_interval(right: int, n: int) -> Interval:
     """Compute Wilson's 95 % interval of a proportion from ``right`` of ``n`` independent items."""
+    from scipy.stats import binomtest  # takes a second to import, and few need it
+
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
     return Interval(right / n, float(interval.low), float(interval.high))

@@ -17,6 +17,7 @@ from polyprompt.engine.memory import is_out_of_memory, release
 from polyprompt.heads.head import Head, States
 from polyprompt.records import StepRecord
 from polyprompt.training.member import Member, prompts_of
+from polyprompt.training.peers import ALONE, Peers
 from polyprompt.training.schedules import rate_factor
 from polyprompt.training.stopping import BestState
 
@@ -33,9 +34,15 @@ class Training:
         ended: Whether the parts are in the state that is kept.
     """
 
-    def __init__(self, engine: Engine, members: Sequence[Member]) -> None:
-        """Begin a group."""
-        self.engine, self.members = engine, tuple(members)
+    def __init__(self, engine: Engine, members: Sequence[Member], peers: Peers = ALONE) -> None:
+        """Begin a group.
+
+        Args:
+            engine: Computes states.
+            members: The runs.
+            peers: Processes that train the same group, and take the same steps.
+        """
+        self.engine, self.members, self.peers = engine, tuple(members), peers
         self.optimiser = make_optimiser(members)
         self.best = [BestState(member) for member in members]
         self.step = -1
@@ -63,8 +70,7 @@ class Training:
         streams = [islice(member.batches(), self.step, None) for member in self.members]
         while self.step < self.steps:
             rows = {run: next(streams[run]) for run in _active(self.members, self.step)}
-            taken = _take_step(self.engine, self.members, self.optimiser, rows, self.step)
-            self.step += 1
+            taken = self.take_step(rows)
             yield [self._with_dev(r) if self._ends_epoch(r) else r for r in taken]
         for state in self.best:
             state.restore()
@@ -90,10 +96,45 @@ class Training:
         states = read(self.engine, member, member.dev)
         labels = member.dev_labels.to(states.mean.device)
         head = fitted_head(self.engine, member)
-        loss = float(head.loss(states, labels))
+        loss = self.peers.same(float(head.loss(states, labels)))  # all choose the same state
         right = head.scores(states).argmax(1) == labels
         self.best[record.run].offer(loss)
         return replace(record, dev_loss=loss, dev_accuracy=float(right.float().mean()))
+
+    def take_step(self, rows: dict[int, list[int]]) -> list[StepRecord]:
+        """Move runs by one step.
+
+        Args:
+            rows: Of each run that takes it, the training rows.
+
+        Returns:
+            Their records.
+        """
+        members = self.members
+        self.optimiser.zero_grad(set_to_none=True)
+        losses = add_gradients(self.engine, members, rows, self.peers.share)
+        moved = [p for run in rows for p in members[run].trained_parameters()]
+        self.peers.add_gradients(moved)
+        losses = dict(zip(losses, self.peers.added(list(losses.values())), strict=True))
+        for run in range(len(members)):
+            if run not in rows:  # one that has ended takes no more steps, not even by momentum
+                for parameter in members[run].trained_parameters():
+                    parameter.grad = None
+        norms = {run: clip(members[run]) for run in rows}
+        rates = set_rates(self.optimiser, members, self.step)
+        self.optimiser.step()
+        self.step += 1
+        return [
+            StepRecord(
+                run=run,
+                step=self.step,
+                epoch=self.step / members[run].steps_per_epoch,
+                loss=loss,
+                learning_rate=rates[run],
+                gradient_norm=norms[run],
+            )
+            for run, loss in losses.items()
+        ]
 
 
 def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
@@ -104,36 +145,6 @@ def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
     """
     for records in Training(engine, members).run():
         yield from records
-
-
-def _take_step(
-    engine: Engine,
-    members: Sequence[Member],
-    optimiser: torch.optim.Optimizer,
-    rows: dict[int, list[int]],
-    step: int,
-) -> list[StepRecord]:
-    """Move every active run by one step; returns their records."""
-    optimiser.zero_grad(set_to_none=True)
-    losses = add_gradients(engine, members, rows)
-    for run in range(len(members)):
-        if run not in rows:  # a run that has ended takes no more steps, not even by momentum
-            for parameter in members[run].trained_parameters():
-                parameter.grad = None
-    norms = {run: clip(members[run]) for run in rows}
-    rates = set_rates(optimiser, members, step)
-    optimiser.step()
-    return [
-        StepRecord(
-            run=run,
-            step=step + 1,
-            epoch=(step + 1) / members[run].steps_per_epoch,
-            loss=loss,
-            learning_rate=rates[run],
-            gradient_norm=norms[run],
-        )
-        for run, loss in losses.items()
-    ]
 
 
 def _active(members: Sequence[Member], step: int) -> list[int]:
@@ -155,7 +166,10 @@ def make_optimiser(members: Sequence[Member]) -> torch.optim.AdamW:
 
 
 def add_gradients(
-    engine: Engine, members: Sequence[Member], rows: dict[int, list[int]]
+    engine: Engine,
+    members: Sequence[Member],
+    rows: dict[int, list[int]],
+    share: slice = slice(None),
 ) -> dict[int, float]:
     """Add the gradients of a step to the parameters, in passes of bounded size.
 
@@ -163,13 +177,14 @@ def add_gradients(
         engine: Computes states.
         members: All runs of the group.
         rows: The training rows of each active run.
+        share: Which of all rows are computed here; others compute the rest.
 
     Returns:
-        Every active run's mean loss over its own rows.
+        Every active run's mean loss over its own rows, or what the share adds to it.
     """
     while True:
         try:
-            return _add_gradients(engine, members, rows)
+            return _add_gradients(engine, members, rows, share)
         except (RuntimeError, MemoryError) as error:
             whole = sum(map(len, rows.values()))
             count = min(engine.allowance.rows or whole, whole)
@@ -183,11 +198,11 @@ def add_gradients(
 
 
 def _add_gradients(
-    engine: Engine, members: Sequence[Member], rows: dict[int, list[int]]
+    engine: Engine, members: Sequence[Member], rows: dict[int, list[int]], share: slice
 ) -> dict[int, float]:
     """Add the gradients of a step, as many rows at once as the engine allows."""
-    flat = [(run, row) for run, batch in rows.items() for row in batch]
-    size = engine.allowance.rows or len(flat)
+    flat = [(run, row) for run, batch in rows.items() for row in batch][share]
+    size = engine.allowance.rows or max(len(flat), 1)
     losses = dict.fromkeys(rows, 0.0)
     for start in range(0, len(flat), size):
         part: dict[int, list[int]] = {}
