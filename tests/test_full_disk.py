@@ -1,0 +1,74 @@
+"""A disk that fills in the middle of a study: one clear sentence, and the same command goes on."""
+
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+import yaml
+from polars.testing import assert_frame_equal
+
+from polyprompt.experiments.config import build_study
+from polyprompt.experiments.study import run_study, study_folders
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of a few kilobytes, which can grow."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(kilobytes):
+        options = f"remount,size={kilobytes}k"
+        subprocess.run(["mount", "-o", options, "tmpfs", str(place)], check=True)
+
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        pytest.skip("there is no mount program here")
+    if done.returncode:
+        pytest.skip(f"no disk can be mounted here: {done.stderr.strip()}")
+    try:
+        yield place, resize
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_disk_that_fills_in_the_middle_ends_in_a_sentence_and_resumes(toy_study, disk, tmp_path):
+    place, resize = disk
+    value = toy_study | {
+        "name": "full",
+        "engine": {"threads": 1, "resume_seconds": 0, "tokens_per_batch": 256},
+        "arms": {"behind": {}, "longer": {"layout": "{text}{task:4}"}},
+        "grid": {"seed": [0, 1, 2]},
+    }
+    whole = build_study(value | {"output": str(tmp_path / "whole")}, "toy")
+    for _ in run_study(whole):
+        pass
+    value |= {"output": str(place)}
+    path = tmp_path / "full.yaml"
+    path.write_text(yaml.safe_dump(value))
+    command = [sys.executable, "-m", "polyprompt.cli.main", "run", str(path)]
+    complete, said = [], ""
+    for size in range(64, 1024, 64):
+        resize(size)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        complete.append(len(list(place.glob("full/*/scores.parquet"))))
+        if done.returncode == 0:
+            break
+        said = (done.stdout + done.stderr).strip()
+        assert done.returncode == 1
+        assert "Traceback" not in said
+        assert "No space left on device" in said.splitlines()[-1]
+        assert "Free space" in said.splitlines()[-1]
+    assert done.returncode == 0, said
+    assert complete == sorted(complete)
+    assert set(complete) - {0, 6}, f"it should have been full with some runs complete: {complete}"
+    # what is left when nothing could be kept of its group is computed in less company: rounding
+    again = study_folders(build_study(value, "toy"))
+    for one, other in zip(again, study_folders(whole), strict=True):
+        ours, theirs = one.predictions(), other.predictions()
+        assert_frame_equal(ours.drop("scores", "prediction"), theirs.drop("scores", "prediction"))
+        own = pl.col("baseline").is_null()
+        assert_frame_equal(ours.filter(own), theirs.filter(own), abs_tol=1e-3)
