@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.chmod(rights)
         _to_disk(temporary)  # else a loss of power behind the renaming leaves an empty file
         temporary.replace(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
         raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
