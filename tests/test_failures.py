@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from polyprompt.cli.main import app
 from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.events import Event
 from polyprompt.experiments.failures import FailedRunsError, failure_of
 from polyprompt.experiments.launch import worker as module
 from polyprompt.experiments.study import run_study, study_folders
@@ -86,6 +87,37 @@ def test_an_error_that_a_person_can_cause_and_that_all_have_is_raised_as_it_is(
     monkeypatch.setattr(module, "run_group", refuses)
     with pytest.raises(ConfigError, match="label word cannot be scored"):
         finish(toy_study)
+    study = build_study(toy_study, "toy")
+    assert not list(study.folder.glob("*/failure.json"))
+
+
+def test_settings_that_do_not_fit_the_model_are_not_tried_in_halves(toy_study, monkeypatch):
+    asked = []
+
+    def refuses(plan, *given):
+        asked.append(len(plan.runs))
+        yield Event("plan", 0, len(plan.runs))
+        raise ConfigError("A label word cannot be scored.")
+
+    monkeypatch.setattr(module, "run_group", refuses)
+    with pytest.raises(ConfigError, match="label word cannot be scored"):
+        finish(toy_study | {"grid": {"seed": [0, 1, 2, 3]}})
+    assert asked == [4]
+
+
+def test_an_error_in_the_middle_is_looked_for_in_halves_whatever_it_is(toy_study, monkeypatch):
+    compute = module.run_group
+
+    def breaking(plan, *given):
+        for event in compute(plan, *given):
+            yield event
+            if event.stage == "read" and 2 in {run.settings.seed for run in plan.runs}:
+                raise ConfigError("Its memory is full.")
+
+    monkeypatch.setattr(module, "run_group", breaking)
+    study, _, error = finish(toy_study | {"grid": {"seed": [0, 1, 2, 3]}})
+    assert "1 of 4 runs failed" in error
+    assert [f.is_complete() for f in study_folders(study)] == [True, True, False, True]
 
 
 def test_a_model_that_cannot_be_loaded_is_no_failed_run(toy_study, monkeypatch):

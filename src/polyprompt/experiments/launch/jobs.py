@@ -51,7 +51,7 @@ class Outcome:
         error: As ``failures.describe`` gives it, of what failed or stopped.
         raised: The error itself, if a person can cause it.
         whole: Whether the failure is that of every run of the job, as when a model cannot be
-            loaded.
+            loaded or settings do not fit it.
         note: What else is to be told.
     """
 

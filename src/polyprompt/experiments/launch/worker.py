@@ -4,7 +4,7 @@ import errno
 from collections.abc import Generator
 from dataclasses import replace
 
-from polyprompt.errors import PolypromptError, StoreError
+from polyprompt.errors import ConfigError, PolypromptError, StoreError
 from polyprompt.experiments import kept
 from polyprompt.experiments.claims import Claims
 from polyprompt.experiments.events import Event
@@ -57,20 +57,22 @@ class Worker:
         folders = [RunFolder(job.study / name) for name in job.names]
         if not folders:
             return Outcome(Ending.DONE)
-        loading = True
+        loading = preparing = True
         try:
             for folder in folders:
                 forget_failure(folder.path)
             pair = yield from self._models(job.group)
             loading = False
             for event in run_group(job.group, *pair, folders, self._peers):
+                preparing = preparing and event.stage != "train"
                 if self._claims is not None and self._claims.lost(job.names):
                     self._let_go()
                     return Outcome(Ending.BUSY, note="another program has taken these runs over")
                 yield replace(event, runs=len(folders))
         except Exception as error:  # noqa: BLE001 (written down with its traceback)
             self._let_go()
-            return _outcome_of(error, job, loading=loading)
+            unfit = preparing and isinstance(error, ConfigError)  # settings, which all runs share
+            return _outcome_of(error, job, whole=loading or unfit)
         if job.group.trains_weights:
             self._let_go()
         return Outcome(Ending.DONE)
@@ -105,16 +107,16 @@ def _without_done(job: Job) -> Job:
     return replace(job, group=replace(job.group, runs=tuple(left)))
 
 
-def _outcome_of(error: Exception, job: Job, *, loading: bool) -> Outcome:
-    """Say what an error means: all has to stop, or this job has failed."""
+def _outcome_of(error: Exception, job: Job, *, whole: bool) -> Outcome:
+    """Say what an error means: all has to stop, or this job has failed, perhaps as a whole."""
     if isinstance(error, OSError) and error.errno in _FULL:
         error = cannot_write(error.filename or job.study, error)
     if isinstance(error, StoreError):
         return Outcome(Ending.STOP, describe(error), error)
-    if not loading:
+    if not whole:
         _write_down(job, error)  # while the claims are held
     raised = error if isinstance(error, PolypromptError) else None
-    return Outcome(Ending.FAILED, describe(error), raised, whole=loading)
+    return Outcome(Ending.FAILED, describe(error), raised, whole=whole)
 
 
 def _write_down(job: Job, error: Exception) -> None:
