@@ -191,7 +191,8 @@ def test_a_job_that_fits_what_is_loaded_comes_first(toy_study):
     assert schedule.next(jobs[1].group.runs[0].settings.backbone) is jobs[1]
 
 
-def test_runs_that_others_compute_are_waited_for_and_then_taken_over(toy_study, monkeypatch):
+def claimed_by_another(toy_study, monkeypatch):
+    """A study of one run that another program has claimed."""
     from polyprompt.experiments.launch import schedule as module
 
     monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
@@ -200,6 +201,11 @@ def test_runs_that_others_compute_are_waited_for_and_then_taken_over(toy_study, 
     other = Claims(study.folder)
     name = plan_study(study)[0].runs[0].name
     assert other.take([name])
+    return study, other, name
+
+
+def test_runs_that_others_compute_are_waited_for_and_then_taken_over(toy_study, monkeypatch):
+    study, other, name = claimed_by_another(toy_study, monkeypatch)
     notes = []
     for event in run_study(study):
         if event.note:
@@ -212,14 +218,8 @@ def test_runs_that_others_compute_are_waited_for_and_then_taken_over(toy_study, 
 
 def test_a_failure_of_another_program_is_not_tried_again_by_those_that_wait(toy_study, monkeypatch):
     from polyprompt.experiments.failures import describe, write_failure
-    from polyprompt.experiments.launch import schedule as module
 
-    monkeypatch.setattr(module, "POLL_SECONDS", 0.05)
-    value = study_of(toy_study, "waits", arms={"behind": {}}, grid={"seed": [0]})
-    study = build_study(value, "toy")
-    other = Claims(study.folder)
-    name = plan_study(study)[0].runs[0].name
-    other.take([name])
+    study, other, name = claimed_by_another(toy_study, monkeypatch)
 
     def watch():
         for event in run_study(study):

@@ -79,7 +79,7 @@ def forget_failure(run: Path) -> None:
         raise cannot_write(run / FAILURE, error) from error
 
 
-def failed_runs_error(failures: Sequence[Failure], runs: int, again: bool) -> FailedRunsError:  # noqa: FBT001 (whether they failed in an earlier call)
+def failed_runs_error(failures: Sequence[Failure], runs: int, *, again: bool) -> FailedRunsError:
     """Compose the error of a study that has failed runs.
 
     Args:

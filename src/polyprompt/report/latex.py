@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from polyprompt.report.score_tables import Table, markdown
+
 _SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -31,10 +33,9 @@ def _latex_row(cells: tuple[object, ...] | list[str]) -> str:
 
 def markdown_frame(frame: pl.DataFrame) -> str:
     """Write a data frame as a Markdown table."""
-    rule = [":--" if not kind.is_numeric() else "--:" for kind in frame.dtypes]
-    rows = [frame.columns, rule, *frame.iter_rows()]
-    lines = ["| " + " | ".join(_cell(c).replace("|", r"\|") for c in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
+    letters = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
+    rows = tuple(tuple(map(_cell, row)) for row in frame.iter_rows())
+    return markdown(Table("", tuple(map(_cell, frame.columns)), rows, letters)) + "\n"
 
 
 def _cell(value: object) -> str:

@@ -77,8 +77,8 @@ class _Crew:
             self._loaded.pop(worker, None)
         if worker not in self._busy:
             return  # it was lost while it had nothing to do
-        done = self._schedule
-        for note in done.ended(self._busy.pop(worker), message):
-            yield Event("study", done.done, done.runs, note)
+        schedule = self._schedule
+        for note in schedule.ended(self._busy.pop(worker), message):
+            yield Event("study", schedule.done, schedule.runs, note)
         if message.ending is not Ending.BUSY:
-            yield Event("study", done.done, done.runs, worker=worker)
+            yield Event("study", schedule.done, schedule.runs, worker=worker)

@@ -40,22 +40,16 @@ def lead(settings: LaunchSettings, schedule: Schedule, study: Path) -> Iterator[
         ConfigError: Another number of processes was started.
         PolypromptError: A run failed; the others would wait for ever, so that all ends.
     """
-    peers = Together(settings.count)
-    yield from compute_here(schedule, _Leader(study, peers))
+    yield from compute_here(schedule, _Leader(Claims(study), Together(settings.count)))
 
 
 class _Leader(Worker):
     """Computes jobs with those who follow."""
 
-    def __init__(self, study: Path, peers: Peers) -> None:
-        """Begin without a model."""
-        super().__init__(Claims(study), peers)
-        self._all = peers
-
     def compute_claimed(self, job: Job) -> Generator[Event, None, Outcome]:
         """Tell the others of a job and compute it with them; what fails ends them all."""
-        self._all.same(job)
-        self._all.gathered(None)  # they have read what was kept of it
+        self._peers.same(job)
+        self._peers.gathered(None)  # they have read what was kept of it
         outcome = yield from super().compute_claimed(job)
         if outcome.ending is Ending.FAILED and outcome.error:
             told = f"{outcome.error['traceback']}\nOther processes wait: the study ends here."
