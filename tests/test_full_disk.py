@@ -15,6 +15,8 @@ from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.tables import write_json, write_parquet
 from studies import left
 
+PAGE = 4096
+
 
 @pytest.fixture
 def disk(tmp_path):
@@ -47,10 +49,17 @@ def test_whatever_writes_says_that_the_disk_is_full(disk):
         "a.json": lambda path: write_json(path, ["a" * 65536]),
         "a.safetensors": lambda path: write_tensors(path, {"a": torch.zeros(9999)}, {}),
     }
-    for name, write in writes.items():
-        with pytest.raises(StoreError, match=f"Cannot write .*{name}: .*No space left on device"):
-            write(place / name)
-    assert list(place.iterdir()) == []
+    ballast = place / "ballast"
+    ballast.write_bytes(b"a" * PAGE * 4)
+    with pytest.raises(StoreError, match="small.parquet: No space left on device"):
+        write_parquet(place / "small.parquet", pl.DataFrame({"a": [1]}))
+    for pages in range(5):  # full at once, or in the middle of a file
+        ballast.write_bytes(b"a" * PAGE * pages)
+        for name, write in writes.items():
+            told = f"Cannot write .*{name}: .*No space left on device"
+            with pytest.raises(StoreError, match=told):
+                write(place / name)
+    assert list(place.iterdir()) == [ballast]
 
 
 def test_a_disk_that_fills_in_the_middle_ends_in_a_sentence_and_resumes(toy_study, disk, tmp_path):
@@ -80,7 +89,7 @@ def test_a_disk_that_fills_in_the_middle_ends_in_a_sentence_and_resumes(toy_stud
         assert done.returncode == 1
         assert "Traceback" not in said
         assert "failed" not in said  # no run is at fault
-        assert "No space left on device" in said.splitlines()[-1]
+        assert "No space left on device" in said.splitlines()[-1], said
         assert "Free space" in said.splitlines()[-1]
     assert done.returncode == 0, said
     assert complete == sorted(complete)

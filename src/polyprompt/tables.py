@@ -1,5 +1,6 @@
 """Files that are either whole or absent: every write goes to a temporary name and is renamed."""
 
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.chmod(rights)
         _to_disk(temporary)  # else a loss of power behind the renaming leaves an empty file
         temporary.replace(path)
-    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+    except (OSError, SafetensorError) as error:
         raise cannot_write(path, error) from error
     finally:
         if temporary is not None:
@@ -67,8 +68,19 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_parquet(path: Path, frame: pl.DataFrame) -> None:
     """Write a data frame as zstd-compressed parquet, atomically."""
+    data = parquet_bytes(frame)
     with replacing(path) as temporary:
-        frame.write_parquet(temporary, compression="zstd")
+        temporary.write_bytes(data)
+
+
+def parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """Give a data frame as zstd-compressed parquet.
+
+    Written by polars itself, it would not say in all cases that a disk is full.
+    """
+    held = io.BytesIO()
+    frame.write_parquet(held, compression="zstd")
+    return held.getvalue()
 
 
 def read_json(path: Path) -> Any:

@@ -127,15 +127,11 @@ def query(
 
 def _write(table: "pl.DataFrame", written: Format, output: Path | None) -> None:
     """Write a table to a file or to standard output."""
-    import io
-
     from polyprompt.report.latex import latex_table, markdown_frame
-    from polyprompt.tables import replacing
+    from polyprompt.tables import parquet_bytes, replacing
 
     if written is Format.PARQUET:
-        held = io.BytesIO()
-        table.write_parquet(held)
-        data = held.getvalue()
+        data = parquet_bytes(table)
     elif written is Format.CSV:
         data = _without_lists(table).write_csv().encode()
     elif written is Format.JSON:
