@@ -8,6 +8,7 @@ import common
 import numpy as np
 from train_vs_peft import OurStep
 
+from polyprompt.engine.arrangement import Shape
 from polyprompt.prediction.predict import answer
 from polyprompt.training.member import prompts_of
 
@@ -80,7 +81,7 @@ def steps(backbone, texts: list[np.ndarray], lengths: dict[int, list[int]]) -> d
         members = common.members(backbone, texts, of_runs)
         engine = common.cached_engine(backbone)
         for member in members:
-            engine.keep(member.train, (0,))
+            engine.keep(member.train, Shape((0,)))
         points[n] = OurStep(engine, members)
     return measure("step", points)
 
@@ -93,7 +94,7 @@ def widths(texts: list[np.ndarray]) -> dict[int, float]:
         members = common.members(backbone, texts, [common.PROMPT] * 4)
         engine = common.cached_engine(backbone)
         for member in members:
-            engine.keep(member.train, (0,))
+            engine.keep(member.train, Shape((0,)))
         points[width] = OurStep(engine, members)
     return measure("width", points)
 

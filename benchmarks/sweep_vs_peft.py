@@ -25,7 +25,7 @@ def main() -> None:
     engine = common.cached_engine(backbone)
     with common.clock() as encode:
         for run in runs:
-            engine.keep(run.train, (0,))
+            engine.keep(run.train, Shape((0,)))
     ours = OurStep(engine, runs)
     sums: dict[str, list[common.Cost]] = {}
     for length in LENGTHS:

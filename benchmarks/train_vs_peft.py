@@ -12,6 +12,7 @@ import torch
 from peft import PromptTuningConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 
+from polyprompt.engine.arrangement import Shape
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.training.loop import Training
 from polyprompt.training.member import Member
@@ -51,7 +52,7 @@ def compare(
     """Time our step and theirs, and print what whole runs cost."""
     with common.peak_memory("ours: encoding and keeping"), common.clock() as encode:
         for run in runs:
-            engine.keep(run.train, (common.PROMPT,))
+            engine.keep(run.train, Shape((common.PROMPT,)))
     for name, step in {"ours": ours, **peers}.items():
         with common.peak_memory(f"{name}: one step"):
             step()

@@ -23,7 +23,7 @@ from polyprompt.experiments.plan import GroupPlan, plan_study
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone
 from polyprompt.training.loop import fitted_head, read, train
-from polyprompt.training.member import label_tensor
+from polyprompt.training.member import label_tensor, prompts_of
 
 INITIAL = ["vocabulary", "descriptions", "uniform"]
 GRIDS = {
@@ -91,8 +91,8 @@ def train_and_score(plan: GroupPlan, backbone: Backbone) -> list[dict[str, float
         pass
     dev = plan.data.of("dev", ["eng_Latn"])
     inputs = group.encoder.encode(dev)
-    group.engine.keep(inputs, [slot.length for slot in plan.runs[0].layout.slots])
-    labels = label_tensor([example.label for example in dev], plan.card.labels)
+    group.engine.keep(inputs, prompts_of(group.members).shapes[0])
+    labels = label_tensor(dev, inputs, plan.card.labels)
     results = []
     for run, member in zip(plan.runs, group.members, strict=True):
         scores = fitted_head(group.engine, member).scores(read(group.engine, member, inputs))

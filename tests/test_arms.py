@@ -7,7 +7,7 @@ from polyprompt.analysis.selection import Tried, choose, measure
 from polyprompt.errors import ConfigError, DataError, StoreError
 from polyprompt.experiments.config import build_study, load_study
 from polyprompt.experiments.plan import plan_study
-from polyprompt.experiments.search import choices, resolved, search_study
+from polyprompt.experiments.search import choices, resolved, search_studies, search_study
 from polyprompt.experiments.store import RunFolder, complete_runs
 from polyprompt.experiments.study import run_study, study_folders
 
@@ -287,3 +287,52 @@ def test_dev_examples_end_with_the_rarest_class(toy_study):
     draw = draw_examples(train, dev, ["a", "b"], Sampling(20, 0))
     assert len(draw.dev) == 4
     assert "2 for dev, all that its rarest class has" in draw.note
+
+
+@pytest.fixture
+def halving(searching):
+    grid = {"training.learning_rate": [0.0001, 0.001, 0.05]}
+    searching["search"] |= {
+        "arms": {"short": grid, "long": grid},
+        "halving": {"epochs": [1, 3], "keep": 0.5},
+    }
+    return searching
+
+
+def test_halving_tries_many_points_shortly_and_the_better_ones_for_longer(halving):
+    finish(halving)
+    study = build_study(halving, "toy")
+    first, second = search_studies(study)
+    assert [len(first.runs), len(second.runs)] == [
+        12,
+        8,
+    ]  # two arms, two seeds, three points then two
+    assert {run.training.epochs for run in first.runs} == {1}
+    assert {run.training.epochs for run in second.runs} == {3}
+    for choice in choices(study):
+        assert [one.epochs for one in choice.tried] == [1, 1, 1, 3, 3]
+        shortly, longer = choice.tried[:3], choice.tried[3:]
+        best = sorted(shortly, key=lambda one: (-one.accuracy, one.loss))[:2]
+        assert {one.point["training.learning_rate"] for one in longer} == {
+            one.point["training.learning_rate"] for one in best
+        }
+        assert choice.chosen in longer
+    runs = [run for run in resolved(study).runs if run.arm != "fixed"]
+    assert {run.training.epochs for run in runs} == {2}  # those of the study, not of a round
+    assert {run.evaluate for one in (first, second) for run in one.runs} == {"dev"}
+    assert {run.targets for one in (first, second) for run in one.runs} == {("eng_Latn",)}
+
+
+def test_the_next_round_is_not_known_before_the_first_is_complete(halving):
+    study = build_study(halving, "toy")
+    rounds = search_studies(study)
+    next(rounds)
+    with pytest.raises(StoreError, match="12 of 12 runs of the search"):
+        next(rounds)
+    assert {run.training.epochs for run in search_study(study).runs} == {1}
+
+
+def test_rounds_have_to_grow(halving):
+    halving["search"]["halving"] = {"epochs": [3, 3]}
+    with pytest.raises(ConfigError, match="every round takes more epochs than the one before"):
+        build_study(halving, "toy")

@@ -178,7 +178,7 @@ def test_a_path_that_is_asked_for_late_is_whole(toy_study, tmp_path, stage):
     break_at(frozen(toy_study, tmp_path, "late", record=[]), stage, 3)
     folders, events = finish(frozen(toy_study, tmp_path, "late"))
     assert "begins anew" in notes_of(events)
-    assert "paths of prompts, which are asked for now" in notes_of(events)
+    assert "prompt_path, which is to be recorded now" in notes_of(events)
     assert left(folders) == expected
 
 

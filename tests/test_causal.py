@@ -71,7 +71,7 @@ def test_both_engines_equal_transformers_sentence_by_sentence(kind, layout, runs
     engines = [DirectEngine(backbone)]
     if layout in CACHEABLE:
         kept = CachedEngine(backbone)
-        kept.keep(inputs, prompts.lengths[0])
+        kept.keep(inputs, prompts.shapes[0])
         engines += [CachedEngine(backbone), kept]
     theirs = torch.stack(
         [

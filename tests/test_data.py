@@ -137,7 +137,8 @@ def test_every_shipped_card_names_licence_source_and_descriptions(name):
     assert card.name == name
     assert card.licence
     assert card.citation
-    assert set(card.label_descriptions) == set(card.labels)
+    if card.kind == "classification":
+        assert set(card.label_descriptions) == set(card.labels)
 
 
 @pytest.mark.parametrize(

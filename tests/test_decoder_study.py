@@ -291,7 +291,7 @@ def classifier_config(folder):
         ({"head": {"loss": "labels", "temperature": 1}},
          "head.temperature: unknown key. It belongs to another kind of head"),
         ({"head": {"kind": "similarity"}}, "head.kind=similarity: the family 'causal' answers"),
-        ({"head": {"kind": "tagger"}}, "there is no such head; expected kind 'similarity'"),
+        ({"head": {"kind": "ranker"}}, "there is no such head; expected kind 'similarity'"),
         ({"head": {"kind": "verbalizer", "los": "labels"}},
          "head.los: unknown key. Did you mean 'loss'"),
         ({"head": {"loss": "both"}}, "head.loss: Input should be 'labels' or 'vocabulary'"),

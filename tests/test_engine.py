@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.engine.arrangement import Shape
 from polyprompt.engine.cached import CachedEngine, groups_of_similar_size
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts, choose
@@ -73,7 +74,7 @@ def test_cached_equals_direct(kind, layout, runs):
     compare(cached, direct, lambda e: e.each(inputs, owners, prompts), prompts.vectors)
     compare(cached, direct, lambda e: e.every(inputs, prompts), prompts.vectors)
     kept = CachedEngine(backbone)
-    kept.keep(inputs, prompts.lengths[0])
+    kept.keep(inputs, prompts.shapes[0])
     compare(kept, direct, lambda e: e.each(inputs, owners, prompts), prompts.vectors)
 
 
@@ -154,7 +155,7 @@ def test_a_bare_reading_is_transformers_mean(engine_class):
 def test_the_cache_does_not_change_what_it_holds():
     backbone, inputs, prompts = setting("bert", "after", 2)
     engine = CachedEngine(backbone)
-    engine.keep(inputs, prompts.lengths[0])
+    engine.keep(inputs, prompts.shapes[0])
     size = dict(engine.store.bytes)
     first = engine.every(inputs, prompts).mean
     first.sum().backward()
@@ -167,7 +168,7 @@ def test_the_cache_does_not_change_what_it_holds():
 def test_the_store_keeps_to_its_budgets_and_the_answers_stay_the_same(kind, budget, tmp_path):
     backbone, inputs, prompts = setting(kind, "after", 2)
     small = CachedEngine(backbone, Budget(*budget, folder=tmp_path))
-    small.keep(inputs, prompts.lengths[0])
+    small.keep(inputs, prompts.shapes[0])
     store = small.store
     assert len(store) > 0
     assert (len(store) < len(inputs)) == (sum(budget) < 10**6)
@@ -197,7 +198,7 @@ def test_the_cached_value_of_another_model_is_not_used():
     rows = [CachedEngine(m)._key for m in (a, b)]
     from polyprompt.engine.arrangement import arrange
 
-    row = arrange(inputs[0], (4,), Attention.ONE_WAY)
+    row = arrange(inputs[0], Shape((4,)), Attention.ONE_WAY)
     assert rows[0](row) != rows[1](row)
 
 
@@ -291,7 +292,7 @@ def test_inputs_without_frozen_tokens_are_read(kind):
         torch.testing.assert_close(a.mean, b.mean)
         assert cached.bare(some).last[0].abs().max() == 0
     kept = CachedEngine(backbone)
-    kept.keep([empty], prompts.lengths[0])
+    kept.keep([empty], prompts.shapes[0])
     a = kept.each([empty, empty], [0, 1], prompts)
     torch.testing.assert_close(a.last, direct.each([empty, empty], [0, 1], prompts).last)
 
@@ -311,7 +312,7 @@ def test_a_tier_that_really_runs_out_is_full_and_nothing_more(name, failing, mon
     monkeypatch.setattr(f"polyprompt.engine.store.{name}", failing)
     engine = CachedEngine(backbone, Budget(0, 0, 10**9, tmp_path))
     tokens = engine.allowance.tokens
-    engine.keep(inputs, prompts.lengths[0])
+    engine.keep(inputs, prompts.shapes[0])
     assert engine.store.is_full
     assert len(engine.store) == 0
     assert engine.allowance.tokens == tokens

@@ -23,7 +23,8 @@ TEST = (DESCRIBED[TEST_LABELS] + RNG.normal(size=(40, 8)) * 0.5).astype(np.float
 
 def states(vectors: np.ndarray) -> States:
     rows = torch.from_numpy(vectors)
-    return States(rows, rows, rows[:, None][:, :0])
+    nothing = np.zeros(len(rows), dtype=np.int64), ((),) * len(rows)
+    return States(rows, rows, rows[:, None][:, :0], rows[:0], *nothing)
 
 
 def test_scores_are_cosines_over_the_temperature():
@@ -97,7 +98,7 @@ def test_characters_tell_classes_apart():
 def test_metrics_are_scikit_learns():
     truth, predicted = RNG.integers(0, 4, 50).tolist(), RNG.integers(0, 4, 50).tolist()
     truth, predicted = list(map(str, truth)), list(map(str, predicted))
-    assert accuracy(truth, predicted) == np.mean(
-        [a == b for a, b in zip(truth, predicted, strict=True)]
-    )
-    assert macro_f1(truth, predicted) == f1_score(truth, predicted, average="macro")
+    right = np.mean([a == b for a, b in zip(truth, predicted, strict=True)])
+    assert accuracy(truth, predicted).value() == pytest.approx(right)
+    expected = f1_score(truth, predicted, average="macro")
+    assert macro_f1(truth, predicted).value() == pytest.approx(expected)

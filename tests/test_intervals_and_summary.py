@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import bootstrap, norm
 
 from polyprompt.analysis.diagnosis import diagnose
-from polyprompt.analysis.summary import correct_answers, summarise
+from polyprompt.analysis.summary import item_values, summarise
 from polyprompt.errors import StoreError
 from polyprompt.report.score_tables import headline, language_table, markdown
 from polyprompt.scoring.intervals import (
@@ -69,7 +69,7 @@ def test_answers_stay_with_their_runs_languages_and_items():
     table = answers({("r1", None, "eng_Latn"): [1, 0, 1], ("r2", None, "eng_Latn"): [0, 0, 1],
                      ("r1", None, "fra_Latn"): [1, 1, 1], ("r2", None, "fra_Latn"): [0, 1, 0]})  # fmt: skip
     shuffled = table.sample(fraction=1.0, shuffle=True, seed=3)
-    values = correct_answers(shuffled, None)
+    values = item_values(shuffled, None)
     assert values["eng_Latn"].tolist() == [[1, 0, 1], [0, 0, 1]]
     assert values["fra_Latn"].tolist() == [[1, 1, 1], [0, 1, 0]]
 

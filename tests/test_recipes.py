@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from polyprompt.experiments.config import load_study
 from polyprompt.experiments.plan import plan_study
@@ -11,6 +12,7 @@ from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PAPER_A = sorted((CONFIGS / "philippy2024").glob("*.yaml"))
+PAPER_B = sorted((CONFIGS / "park2023").glob("*.yaml"))
 OURS = sorted((CONFIGS / "studies").glob("*.yaml"))
 
 
@@ -27,11 +29,13 @@ def folders(tmp_path_factory):
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize("path", [*PAPER_A, *OURS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PAPER_A, *PAPER_B, *OURS], ids=lambda path: path.stem)
 def test_a_shipped_study_can_be_planned_on_another_model(path, folders, sib200, tmp_path):
     """The same file with backbone=FOLDER; arms that this makes alike are one."""
-    kind = "xlm-roberta" if path.stem.startswith("e5_") else "bloom"
-    overrides = [f"backbone={folders[kind]}", f"data={sib200}", f"output={tmp_path}"]
+    kind = "xlm-roberta" if "e5_" in path.stem else "bloom"
+    task = yaml.safe_load(path.read_text())["task"]
+    data = sib200 if task == "sib200" else sib200.parent / "tasks" / task
+    overrides = [f"backbone={folders[kind]}", f"data={data}", f"output={tmp_path}"]
     study = load_study(str(path), overrides)
     groups = plan_study(study)
     assert sum(len(group.runs) for group in groups) == len(study.runs)

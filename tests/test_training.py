@@ -47,8 +47,8 @@ def member(
     examples = [Example(str(i), "e", {"text": t}, LABELS[i % 3]) for i, t in enumerate(TEXTS[:n])]
     weight = torch.from_numpy(generator(seed, "w").normal(0, 1, (length, 32))).float()
     described = torch.from_numpy(generator(99, "d").normal(0, 1, (3, 32))).float()
-    labels = label_tensor([e.label for e in examples], LABELS)
     inputs = encoder.encode(examples)
+    labels = label_tensor(examples, inputs, LABELS)
     options = {"learning_rate": 0.05, "epochs": 4, "batch_size": 3} | settings
     return Member(
         {"task": SoftPrompt(weight, trained=trained)},

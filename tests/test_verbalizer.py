@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from polyprompt.capabilities import VerbalizerSettings
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
 from polyprompt.errors import ConfigError
+from polyprompt.head_settings import VerbalizerSettings
 from polyprompt.heads.verbalizer import VerbalizerHead, label_pieces
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.records import Example
@@ -214,7 +214,7 @@ def test_a_tokenizers_own_blank_is_no_piece_of_a_word():
 
 def test_tensors_give_the_words_back():
     backbone = tiny_backbone("llama")
-    from polyprompt.experiments.assemble import saved_head
+    from polyprompt.experiments.heads import saved_head
 
     head = head_of(backbone, SEVERAL, several_pieces="mean")
     again = saved_head(head.settings, head.tensors(), backbone)

@@ -10,13 +10,14 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 
-from polyprompt.capabilities import TrainingSettings, VerbalizerSettings
+from polyprompt.capabilities import TrainingSettings
 from polyprompt.classifier import Classifier, fit_settings
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.head_settings import VerbalizerSettings
 from polyprompt.heads.verbalizer import VerbalizerHead, Words
 from polyprompt.models.tiny import tiny_backbone, tiny_model, tiny_tokenizer
 from polyprompt.part_settings import LoraSettings
@@ -300,7 +301,10 @@ def test_weights_that_were_not_kept_are_missed_with_a_reason(arms):
         ({"parts": {"a": {"kind": "full"}}, "backbone.quantization": "8bit"}, "cannot be trained"),
         ({"parts": {"a": {"kind": "full"}}, "backbone.device_map": "auto"}, "are not trained"),
         ({"engine": {"kind": "cached"}, "parts": {"task": {}, "a": {"kind": "full"}}}, "weights"),
-        ({"parts": {"task": {"kind": "fulll"}}}, "expected kind 'soft_prompt', 'full' or 'lora'"),
+        (
+            {"parts": {"task": {"kind": "fulll"}}},
+            "expected kind 'soft_prompt', 'deep_prompt', 'full' or 'lora'",
+        ),
         ({"parts": {"task": {}, "full": {"kind": "full", "sav": 1}}}, "parts.full.sav: unknown"),
         (
             {"parts": {"task": {"trained": False, "reparameteriser": "mlp"}}},

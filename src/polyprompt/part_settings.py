@@ -20,6 +20,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
+def as_list(value: Any) -> Any:
+    """Let one name stand for a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
 class InitialSettings(Settings):
     """How a soft prompt begins.
 
@@ -32,6 +37,14 @@ class InitialSettings(Settings):
     kind: Literal["vocabulary", "uniform", "normal", "text", "descriptions", "file"] = "vocabulary"
     bound: float = Field(default=0.5, gt=0)
     text: str | None = None
+    path: str | None = None
+
+
+class DeepInitialSettings(Settings):
+    """How a deep prompt begins: ``normal`` with standard deviation ``bound``, or a saved part."""
+
+    kind: Literal["normal", "file"] = "normal"
+    bound: float = Field(default=0.02, gt=0)
     path: str | None = None
 
 
@@ -72,6 +85,32 @@ class SoftPromptSettings(Settings):
     trained: bool = True
 
 
+class DeepPromptSettings(Settings):
+    """A deep prompt (P-tuning v2, Liu et al. 2022): ``length`` trained keys and values per layer.
+
+    ``position`` ``prefix`` puts them in front of the input, where every token sees them; ``suffix``
+    behind the text, where the soft tokens of the layout that follow the text see them, and the text
+    is still computed once. ``projection`` is the hidden width of Linear(tanh(Linear(E))), which
+    computes them from ``length`` trained vectors and is folded away on saving (P-tuning v2: 512);
+    None trains the keys and values themselves. ``dropout`` is that on keys and values in training
+    (P-tuning v2: 0.1). ``initial`` begins with a normal distribution of standard deviation
+    ``bound``, by default 0.02, or with a part saved by an earlier run (``file``).
+    """
+
+    kind: Literal["deep_prompt"]
+    length: int = Field(default=10, ge=1, le=4096)
+    position: Literal["prefix", "suffix"] = "prefix"
+    projection: int | None = Field(default=None, ge=1, le=65536)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    initial: Annotated[DeepInitialSettings, BeforeValidator(_kind_only)] = DeepInitialSettings()
+    trained: bool = True
+
+    @property
+    def reach(self) -> Reach:
+        """How far it reaches."""
+        return Reach.AFTER_INPUT if self.position == "suffix" else Reach.WHOLE_SEQUENCE
+
+
 class FullSettings(Settings):
     """All parameters of the backbone, its word table included, are trained.
 
@@ -97,8 +136,8 @@ class LoraSettings(Settings):
 
 
 WEIGHT_KINDS = ("full", "lora")
-PART_KINDS = ("soft_prompt", *WEIGHT_KINDS)
-"""Kinds of parts; the former reach the weights."""
+PART_KINDS = ("soft_prompt", "deep_prompt", *WEIGHT_KINDS)
+"""Kinds of parts; those of the former reach the weights."""
 
 
 def _part_kind(value: Any) -> str | None:
@@ -110,11 +149,13 @@ def _part_kind(value: Any) -> str | None:
 
 PartSettings = Annotated[
     Annotated[SoftPromptSettings, Tag("soft_prompt")]
+    | Annotated[DeepPromptSettings, Tag("deep_prompt")]
     | Annotated[FullSettings, Tag("full")]
     | Annotated[LoraSettings, Tag("lora")],
     Discriminator(
         _part_kind,
         custom_error_type="part_kind",
-        custom_error_message="there is no such part; expected kind 'soft_prompt', 'full' or 'lora'",
+        custom_error_message="there is no such part; expected kind 'soft_prompt', 'deep_prompt', "
+        "'full' or 'lora'",
     ),
 ]

@@ -18,14 +18,29 @@ class Example:
     Attributes:
         id: The item's name in its data set; parallel sets use one id in all languages.
         language: SIB-200 code, e.g. ``swh_Latn``; empty where the data does not say.
-        fields: The texts a layout can name.
-        label: One of the task's labels, or None for data without answers.
+        fields: The texts a layout can name; words that are tagged are joined by spaces.
+        label: One of the task's labels; the words' tags joined by spaces; the number of the right
+            one of ``choices``, from 1; or None for data without answers.
+        words: The words that are tagged one by one; empty for other tasks.
+        choices: Texts one of which is the answer; empty for other tasks.
     """
 
     id: str
     language: str
     fields: Mapping[str, str]
     label: str | None = None
+    words: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The words' tags; empty for data without answers."""
+        return tuple((self.label or "").split()) if self.words else ()
+
+    @property
+    def answers(self) -> int:
+        """How many answers it has: one per word that is tagged, or one."""
+        return len(self.words) or 1
 
 
 @dataclass(frozen=True)

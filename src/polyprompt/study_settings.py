@@ -1,11 +1,30 @@
 """How studies are set: the settings of their runs, and the ways in which these differ."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from polyprompt.capabilities import EngineSettings, Languages, RunSettings
 from polyprompt.part_settings import Settings
+
+
+class HalvingSettings(Settings):
+    """Successive halving (Jamieson and Talwalkar 2016): many points for few epochs, few for many.
+
+    ``epochs`` has the number of each round, the least first; ``keep`` of the points of an arm go on
+    from one round to the next, one at least.
+    """
+
+    epochs: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=2)
+    keep: float = Field(default=1 / 3, gt=0, lt=1)
+
+    @field_validator("epochs")
+    @classmethod
+    def _grow(cls, epochs: tuple[int, ...]) -> tuple[int, ...]:
+        """Refuse rounds that do not grow."""
+        if list(epochs) != sorted(set(epochs)):
+            raise ValueError("every round takes more epochs than the one before")
+        return epochs
 
 
 class SearchSettings(Settings):
@@ -15,11 +34,13 @@ class SearchSettings(Settings):
     every arm that is to be searched, all of one size. Every point is run with the draws of
     ``seeds``, which no run of the study may use, and scored on the whole dev split. Chosen is,
     among the points within one standard error of the best mean accuracy, the least loss.
+    ``halving`` tries them in rounds; without it every point has all epochs of the study.
     """
 
     seeds: tuple[int, ...] = Field(default=(100, 101, 102), min_length=1)
     grid: dict[str, list[Any]] = {}
     arms: dict[str, dict[str, list[Any]]] = {}
+    halving: HalvingSettings | None = None
 
 
 class LaunchSettings(Settings):

@@ -23,12 +23,17 @@ from polyprompt.analysis.significance import (
     mcnemar,
     permutation_test,
 )
-from polyprompt.analysis.summary import Values, correct_answers, have_the_same_items
+from polyprompt.analysis.summary import Values, have_the_same_items, item_values
+from polyprompt.analysis.tokenization import MEASURES
 from polyprompt.analysis.transfer import Regression, Slopes, mixed_model, regress
 from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
 
-EXPLAINED = ("log_corpus", "corpus", "other_script", "tokens")
+EXPLAINED = ("log_corpus", "corpus", "other_script", "tokens", *MEASURES)
 """Facts besides the distances that accuracies are correlated with."""
+
+
+ROUGH_PERMUTATIONS = 2000
+"""Draws of signs for a test per language, of which there are many."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class Arm:
     pairs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def answers(self) -> Values:
-        """Give right answers, runs × items, per language."""
-        return correct_answers(self.predictions, None)
+        """Give what each item adds to the metric, runs × items, per language."""
+        return item_values(self.predictions, None)
 
 
 @dataclass(frozen=True)
@@ -85,8 +90,11 @@ class Contrast:
         slopes: Mixed model per distance.
         correlations: Difference of r per fact, second minus first.
         gains: The difference regressed on each distance: alone, with corpus size, and with seen.
+        tokenization: The difference and each measure of how finely the tokenizer cuts a language:
+            correlated, and regressed on it beside corpus size.
         better: Languages in which the second is better by McNemar's exact test of the answers that
-            more than half of the seeds give, after Benjamini–Hochberg (5 %).
+            more than half of the seeds give (where items are not right or wrong, by permutation of
+            items), after Benjamini–Hochberg (5 %).
         worse: Languages in which it is worse.
         tested: Languages that were tested.
     """
@@ -100,6 +108,7 @@ class Contrast:
     slopes: dict[str, Slopes | None]
     correlations: dict[str, Difference]
     gains: dict[str, dict[str, Regression | None]]
+    tokenization: dict[str, tuple[Correlation, Regression | None]]
     better: tuple[str, ...]
     worse: tuple[str, ...]
     tested: int
@@ -227,10 +236,7 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
     ]
     means = [np.where(target, table.mean(1), np.nan) for table in seeds]
     distances = {k: np.where(target, v, np.nan) for k, v in facts.distances.items()}
-    raw = {
-        code: mcnemar(*(values[code].mean(0) > 0.5 for values in (one, other)))
-        for code in facts.languages
-    }
+    raw = {code: _p_of_language(one[code], other[code]) for code in facts.languages}
     clear = {code for code, p in benjamini_hochberg(raw).items() if p < 0.05}
     gain = means[1] - means[0]
     return Contrast(
@@ -246,10 +252,31 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
             for name in [*distances, "log_corpus"]
         },
         gains={kind: _gains(gain, d, facts) for kind, d in distances.items()},
+        tokenization={
+            name: _beside(gain, facts, name) for name in MEASURES if name in facts.values
+        },
         better=tuple(c for c in facts.languages if c in clear and change[c].mean() > 0),
         worse=tuple(c for c in facts.languages if c in clear and change[c].mean() < 0),
         tested=len(facts.languages),
     )
+
+
+def _p_of_language(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Test two settings in one language: of right and wrong answers, or of other items' values."""
+    if all(set(np.unique(values)) <= {0.0, 1.0} for values in (one, other)):
+        return mcnemar(*(values.mean(0) > 0.5 for values in (one, other)))
+    return permutation_test(other - one, "items", permutations=ROUGH_PERMUTATIONS)
+
+
+def _beside(
+    gain: NDArray[np.float64], facts: Facts, name: str
+) -> tuple[Correlation, Regression | None]:
+    """Correlate a gain with a fact, and regress it on the fact beside corpus size."""
+    values = facts.values[name]
+    corpus = facts.values["log_corpus"]
+    both = {"measure": values, "corpus size (log10)": corpus}
+    predictors = both if np.isfinite(corpus).any() else {"measure": values}
+    return correlate(values, gain, facts.families), regress(gain, predictors, facts.families)
 
 
 def _gains(

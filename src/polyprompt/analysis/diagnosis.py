@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from polyprompt.analysis.summary import BASELINE_TITLES, Summary, correct_answers
+from polyprompt.analysis.summary import BASELINE_TITLES, Summary, item_values
 from polyprompt.languages.catalogue import language_name
+from polyprompt.scoring.metrics import OF_TAGS
+from polyprompt.scoring.score import metric_of
 
 ONE_CLASS_SHARE = 0.8
 SEED_RANGE = 0.10
@@ -66,6 +68,8 @@ def _below_zero_shot(predictions: pl.DataFrame) -> list[str]:
 
 def _one_class(predictions: pl.DataFrame) -> list[str]:
     """Find runs that give nearly all answers of a language as one class."""
+    if metric_of(predictions) in OF_TAGS:  # a sentence's answer is no class
+        return []
     own = predictions.filter(pl.col("baseline").is_null())
     counts = own.group_by("run", "language", "prediction").len()
     totals = own.group_by("run", "language").agg(pl.len().alias("all"))
@@ -112,7 +116,7 @@ def _better_baseline(summary: Summary) -> list[str]:
 def _mean_by_run(predictions: pl.DataFrame, baseline: str | None) -> dict[str, float]:
     """Average each run's accuracy over languages."""
     runs = sorted(predictions["run"].unique().to_list())
-    values = correct_answers(predictions, baseline)
+    values = item_values(predictions, baseline)
     return {
         run: float(sum(v[index].mean() for v in values.values()) / len(values))
         for index, run in enumerate(runs)

@@ -33,6 +33,10 @@ TITLES = {
     "log_corpus": "corpus size (log10)",
     "corpus": "corpus size",
     "tokens": "tokens per sentence, relative to the source",
+    "fertility": "pieces per word (fertility)",
+    "pieces": "pieces per item",
+    "characters_per_piece": "characters per piece",
+    "singles": "share of pieces of one character",
 }
 """How tables name the facts."""
 

@@ -7,6 +7,9 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax
 
+from polyprompt.scoring.metrics import METRICS
+from polyprompt.scoring.score import metric_of
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -14,13 +17,15 @@ class Tried:
 
     Attributes:
         point: Its settings.
-        accuracies: On the dev items, one per draw.
+        accuracies: On the dev items, one per draw; whatever the task is measured by.
         loss: Mean cross-entropy on the same items over all draws (nats).
+        epochs: Of its round, where points are tried in rounds.
     """
 
     point: Mapping[str, object]
     accuracies: tuple[float, ...]
     loss: float
+    epochs: int | None = None
 
     @property
     def accuracy(self) -> float:
@@ -48,9 +53,15 @@ def measure(
     accuracies, losses = [], []
     for table in runs:
         own = table.filter(pl.col("baseline").is_null())
+        counts = METRICS[metric_of(own)](own["label"].to_list(), own["prediction"].to_list())
+        accuracies.append(counts.value())
+        if "loss" in own.columns:  # words are tagged
+            losses.append(
+                float(np.average(own["loss"].to_numpy(), weights=own["words"].to_numpy()))
+            )
+            continue
         truth = np.array([index[label] for label in own["label"]])
         scores = log_softmax(np.stack(own["scores"].to_list()).astype(float), axis=1)
-        accuracies.append(float((own["prediction"] == own["label"]).to_numpy().mean()))
         losses.append(float(-scores[np.arange(len(truth)), truth].mean()))
     return Tried(point, tuple(accuracies), float(np.mean(losses)))
 
@@ -61,10 +72,16 @@ def choose(tried: Sequence[Tried]) -> Tried:
     Of points with the same accuracy the one with the less loss is the best; a point whose loss is
     not a number comes last. The order of the points decides nothing but between equal ones.
     """
-
-    def loss(one: Tried) -> float:
-        return one.loss if np.isfinite(one.loss) else float("inf")
-
-    best = min(tried, key=lambda one: (-one.accuracy, loss(one)))
+    best = min(tried, key=rank)
     near = [t for t in tried if t.accuracy >= best.accuracy - best.standard_error]
-    return min(near, key=loss)
+    return min(near, key=_loss)
+
+
+def rank(one: Tried) -> tuple[float, float]:
+    """Give what points are sorted by: the best accuracy first, of equal ones the least loss."""
+    return -one.accuracy, _loss(one)
+
+
+def _loss(one: Tried) -> float:
+    """Give a point's loss; one that is not a number comes last."""
+    return one.loss if np.isfinite(one.loss) else float("inf")

@@ -1,6 +1,6 @@
 """Sums a setting up: accuracy per language, per script and over all, baselines beside."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +15,15 @@ from polyprompt.scoring.intervals import (
     bootstrap_mean_over_languages,
     proportion_interval,
 )
+from polyprompt.scoring.metrics import METRICS, Counts
+from polyprompt.scoring.score import metric_of
 
 Values = dict[str, NDArray[np.float64]]
 
 BASELINE_TITLES = {
     "majority": "majority",
     "tfidf_svm": "TF-IDF + SVM",
+    "word_tags": "known words",
     "zero_shot": "zero-shot",
     "zero_shot_instruction": "zero-shot",
     "in_context": "in-context",
@@ -87,6 +90,7 @@ class Summary:
         overall: Over all languages.
         differences: Run minus baseline, paired by seed and item, over all languages.
         seeds: Number of runs.
+        metric: What the values are.
         shared_items: Whether an item was resampled in all languages together.
     """
 
@@ -96,6 +100,7 @@ class Summary:
     differences: dict[str, Interval]
     seeds: int
     shared_items: bool
+    metric: str = "accuracy"
 
     def best_baseline(self) -> str | None:
         """Name the baseline with the highest mean over all languages."""
@@ -103,16 +108,21 @@ class Summary:
         return max(means, key=lambda name: means[name]) if means else None
 
 
-def correct_answers(predictions: pl.DataFrame, baseline: str | None) -> Values:
-    """Tabulate right answers.
+def item_values(predictions: pl.DataFrame, baseline: str | None) -> Values:
+    """Tabulate what each item adds to the metric.
 
     Args:
-        predictions: Columns run, baseline, language, id, label, prediction.
+        predictions: Columns run, baseline, language, id, label, prediction; metric where it is not
+            accuracy.
         baseline: Whose answers; None for the runs themselves.
 
     Returns:
-        Per language, runs × items of 0 and 1, items ordered by id.
+        Per language, runs × items of numbers whose mean over a run's items is its metric, items
+        ordered by id; 1 for right and 0 for wrong answers where the metric is accuracy.
     """
+    metric = metric_of(predictions)
+    if metric != "accuracy":
+        return _taken_apart(predictions, baseline, METRICS[metric])
     chosen = predictions.filter(
         pl.col("baseline").is_null() if baseline is None else pl.col("baseline") == baseline,
         pl.col("label").is_not_null(),
@@ -130,6 +140,23 @@ def correct_answers(predictions: pl.DataFrame, baseline: str | None) -> Values:
     }
 
 
+def _taken_apart(
+    predictions: pl.DataFrame,
+    baseline: str | None,
+    compute: Callable[[Sequence[str], Sequence[str]], Counts],
+) -> Values:
+    """Tabulate what each item adds to a metric that is no mean over items."""
+    chosen = predictions.filter(
+        pl.col("baseline").is_null() if baseline is None else pl.col("baseline") == baseline,
+        pl.col("label").is_not_null(),
+    ).sort("run", "id", maintain_order=True)
+    found: dict[str, list[NDArray[np.float64]]] = {}
+    for key, part in chosen.partition_by("language", "run", as_dict=True).items():
+        counts = compute(part["label"].to_list(), part["prediction"].to_list())
+        found.setdefault(str(key[0]), []).append(counts.of_items())
+    return {language: np.stack(rows) for language, rows in found.items()}
+
+
 def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
     """Sum one setting's predictions up.
 
@@ -140,8 +167,8 @@ def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
     names = [name for name in predictions["baseline"].unique(maintain_order=True) if name]
     order = predictions["language"].unique(maintain_order=True).to_list()
     _check_whole(predictions)
-    own = correct_answers(predictions, None)
-    others = {name: correct_answers(predictions, name) for name in names}
+    own = item_values(predictions, None)
+    others = {name: item_values(predictions, name) for name in names}
     shared = parallel and have_the_same_items(predictions)
     by_script: dict[str, list[str]] = {}
     for code in order:
@@ -159,6 +186,7 @@ def summarise(predictions: pl.DataFrame, *, parallel: bool) -> Summary:
         },
         seeds=len(next(iter(own.values()))),
         shared_items=shared,
+        metric=metric_of(predictions),
     )
 
 
@@ -205,7 +233,7 @@ def _language(code: str, own: Values, others: dict[str, Values]) -> LanguageRow:
 
 def _interval(values: NDArray[np.float64]) -> Interval:
     """Bootstrap a language's accuracy; Wilson's interval where all answers are alike."""
-    if values.min() == values.max():
+    if values.min() == values.max() and values.min() in {0, 1}:
         n = values.shape[1]
         return proportion_interval(round(float(values[0].sum())), n)
     return bootstrap_mean(values)

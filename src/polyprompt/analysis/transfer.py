@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from polyprompt.analysis.correlation import LEAST, family_interval, groups_of
+from polyprompt.scoring.metrics import METRICS
+from polyprompt.scoring.score import metric_of
 from polyprompt.seeds import generator
 
 RESAMPLES = 2000
@@ -284,10 +286,11 @@ def accuracy_table(
         Accuracies by language and run, NaN where one was not tested, and the runs' names.
     """
     own = predictions.filter(pl.col("baseline").is_null(), pl.col("label").is_not_null())
-    means = own.group_by("run", "language").agg(
-        (pl.col("prediction") == pl.col("label")).mean().alias("accuracy")
-    )
+    score = METRICS[metric_of(own)]
     runs = own["run"].unique(maintain_order=True).to_list()
-    known = {(row[0], row[1]): row[2] for row in means.iter_rows()}
+    known = {
+        key: score(part["label"].to_list(), part["prediction"].to_list()).value()
+        for key, part in own.partition_by("run", "language", as_dict=True).items()
+    }
     table = [[known.get((run, code), np.nan) for run in runs] for code in languages]
     return np.array(table, dtype=float), tuple(runs)

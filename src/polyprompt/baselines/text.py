@@ -1,4 +1,4 @@
-"""Baselines that see no backbone: the majority class, and character n-grams with a linear SVM."""
+"""Baselines that see no backbone: the majority class, character n-grams, known words' tags."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -36,3 +36,26 @@ def tfidf_svm(
     scores = np.full((len(test), classes), -1e9, dtype=np.float32)
     scores[:, model.classes_] = values
     return scores
+
+
+def word_tags(
+    train: Sequence[tuple[str, int]], classes: int, words: Sequence[str]
+) -> NDArray[np.float32]:
+    """Score a word's tags by how often the word has each of them, an unknown one's by all words.
+
+    Args:
+        train: Words with their tags.
+        classes: C.
+        words: To be tagged, U.
+
+    Returns:
+        Shares, U × C; ties go to the tag listed first.
+    """
+    known: dict[str, NDArray[np.float32]] = {}
+    of_all = np.zeros(classes, dtype=np.float32)
+    for word, tag in train:
+        known.setdefault(word.casefold(), np.zeros(classes, dtype=np.float32))[tag] += 1
+        of_all[tag] += 1
+    rows = [known.get(word.casefold(), of_all) for word in words]
+    counts = np.stack(rows) if rows else np.zeros((0, classes), dtype=np.float32)
+    return counts / counts.sum(1, keepdims=True).clip(min=1)

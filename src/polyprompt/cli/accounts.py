@@ -99,7 +99,7 @@ def recommend(
 ) -> None:
     """Recommend a setting per target language, from dev splits of other families."""
     from polyprompt.cli.console import make_console, print_table
-    from polyprompt.experiments.analyse import corpus_of
+    from polyprompt.experiments.explaining import corpus_of
     from polyprompt.experiments.recommending import recommendation_tables, recommendations
     from polyprompt.experiments.results import gather, markdown_tables
     from polyprompt.experiments.store import complete_runs, study_title

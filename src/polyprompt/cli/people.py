@@ -83,7 +83,9 @@ def fit_summary(run: "RunFolder") -> list[str]:
         f"{record['trained_parameters']} trained numbers on {marked(record['backbone'])}.",
         *contamination_notes(record["backbone_notes"]),
     ]
-    rows = [r for r in scores.iter_rows(named=True) if r["metric"] == "accuracy"]
+    rows = [
+        r for r in scores.iter_rows(named=True) if r["metric"] == record.get("metric", "accuracy")
+    ]
     own = next((r for r in rows if r["baseline"] is None), None)
     if own is None:
         lines.append(

@@ -126,7 +126,9 @@ def show_next(
         console.print(f"  {name:<8} {path}", markup=False)
     console.print("Next:")
     name = program_name()
-    if len(settings[0].records[0]["fields"]) == 1:
+    record = settings[0].records[0]
+    answers_texts = record.get("kind", "classification") == "classification"
+    if answers_texts and len(record["fields"]) == 1:
         first = settings[0].runs[0].path
         console.print(
             f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {first} -", markup=False

@@ -34,6 +34,20 @@ class Sampling:
     shares: Mapping[str, float] | None = None
 
 
+ANY = ""
+"""The class of items whose words are tagged: they are drawn as they come."""
+
+
+def class_of(example: Example) -> str | None:
+    """Give the class that an example is drawn for."""
+    return ANY if example.words else example.label
+
+
+def classes_of(examples: Sequence[Example], labels: Sequence[str]) -> Sequence[str]:
+    """Give the classes that examples are drawn for, in the order of the draw."""
+    return (ANY,) if any(example.words for example in examples) else labels
+
+
 def dev_shots(shots: int) -> int:
     """Dev examples per class for k training examples: ceil(k / 4) (paper A)."""
     return -(-shots // 4)
@@ -41,7 +55,7 @@ def dev_shots(shots: int) -> int:
 
 def rarest(examples: Sequence[Example], labels: Sequence[str]) -> int:
     """Count the items of the class that has the fewest; one item counts once in all languages."""
-    items = {(e.label, e.id) for e in examples}
+    items = {(class_of(e), e.id) for e in examples}
     counts = Counter(label for label, _ in items)
     return min(counts[label] for label in labels)
 
@@ -51,6 +65,8 @@ def draw_examples(
 ) -> Draw:
     """Draw a run's training and dev examples.
 
+    Items whose words are tagged are drawn as they come, k in all.
+
     The draw of k is contained in the draw of k + 1 under the same seed. Without a dev split the
     dev examples are taken from what the training split has left.
 
@@ -58,9 +74,10 @@ def draw_examples(
         DataError: A class has fewer examples than asked for.
         ConfigError: An article gap is asked for and ids are no positions.
     """
+    labels = classes_of(train, labels)
     if sampling.shots == "all":
         for label in labels:
-            if not any(example.label == label for example in train):
+            if not any(class_of(example) == label for example in train):
                 raise DataError(f"The train split has no example of the class '{label}'.")
         return Draw(tuple(train), tuple(dev), f"all {len(train)} training examples")
     languages = tuple(dict.fromkeys(e.language for e in train))
@@ -72,7 +89,8 @@ def draw_examples(
     # as paper A does, the dev split is balanced to its rarest class
     there = min(wanted, max(1, rarest(dev, labels))) if dev else wanted
     held_out = _draw_split(pool, labels, there, sampling, "dev", taken)
-    note = f"{sampling.shots} per class from {', '.join(languages)}"
+    of_each = "sentences" if labels == (ANY,) else "per class"
+    note = f"{sampling.shots} {of_each} from {', '.join(languages)}"
     if there < wanted:
         note += f" ({there} for dev, all that its rarest class has)"
     if sampling.article_gap:
@@ -103,7 +121,7 @@ def _draw_split(
             language, rows = queues[label].turn(round_number)
             example = _next(rows, ids, taken, sampling.article_gap)
             if example is None:
-                have = sum(e.label == label for e in pool)
+                have = sum(class_of(e) == label for e in pool)
                 raise DataError(
                     f"The {split} split has {have} examples of the class '{label}'"
                     f"{_apart(sampling)}; {shots} per class are asked for, and {language} ran out "
@@ -162,7 +180,7 @@ def _queue(pool: Sequence[Example], label: str, sampling: Sampling, split: str) 
         raw = np.array([sampling.shares[name] for name in languages], dtype=float)
     rows = {}
     for name in languages:
-        of_class = [e for e in pool if e.label == label and e.language == name]
+        of_class = [e for e in pool if class_of(e) == label and e.language == name]
         within = generator(sampling.seed, "draw", split, label, name)
         rows[name] = [of_class[i] for i in within.permutation(len(of_class))]
     return _Queue(rows, order, tuple(raw / raw.sum()), [])

@@ -1,20 +1,19 @@
 """Reads a task's examples from shipped files, local tables or the Hub, and checks them."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
+from polyprompt.data.hub import hub_frames
+from polyprompt.data.rows import LANGUAGE, check_columns, rows_to_examples
 from polyprompt.errors import DataError, listing, nearest
 from polyprompt.languages.catalogue import catalogue, check_languages
 from polyprompt.records import Example
-from polyprompt.tasks.card import Columns, HubSource, TaskCard
-
-LANGUAGE = "polyprompt_language"
+from polyprompt.tasks.card import HubSource, TaskCard
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ def read_task(
     source: Sequence[str],
     targets: Sequence[str] | None,
     evaluate: Literal["test", "dev", "both"] = "test",
+    test_items: int | None = None,
 ) -> TaskData:
     """Read a task's splits: train and dev in the source languages, test in the targets.
 
@@ -55,26 +55,20 @@ def read_task(
         source: Languages the examples come from.
         targets: Languages to test; None for all there are.
         evaluate: Which split of the targets is answered; ``dev`` stands in the place of ``test``.
+        test_items: Most items of a language that are answered, at even distances; None for all.
 
     Raises:
         ConfigError: A language that the data does not have.
         DataError: A file, column, label or text is not as the card says.
     """
-    if data is not None or card.shipped is not None:
-        frames, origin = _local_frames(card, data)
-    elif card.hub is not None:
-        frames, origin = _hub_frames(
-            card.hub, source, targets or card.languages or tuple(catalogue()), evaluate
-        )
-    else:
-        raise DataError(
-            f"The task '{card.name}' comes with no data. Give the folder of its files: data=FOLDER"
-        )
+    frames, origin = _frames(card, data, source, targets, evaluate)
     wanted = {"train": source, "dev": source, "test": targets}
     splits: dict[str, tuple[Example, ...]] = {"dev": ()}
     for split, frame in frames.items():
         path = f"{origin}/{split}"
         splits[split] = _examples(frame, card, wanted[split], split, path)
+    if card.held_out:
+        splits["test"] = _unseen(splits)
     if evaluate != "test":
         if "dev" not in frames:
             raise DataError(
@@ -83,7 +77,68 @@ def read_task(
             )
         name = "test" if evaluate == "dev" else "dev_targets"
         splits[name] = _examples(frames["dev"], card, targets, "dev", f"{origin}/dev")
+    if test_items is not None:
+        answered = {name: splits[name] for name in ("test", "dev_targets") if name in splits}
+        splits |= {
+            name: _evenly(examples, test_items, parallel=card.parallel)
+            for name, examples in answered.items()
+        }
     return TaskData(splits, origin)
+
+
+def _frames(
+    card: TaskCard,
+    data: str | None,
+    source: Sequence[str],
+    targets: Sequence[str] | None,
+    evaluate: str,
+) -> tuple[dict[str, pl.DataFrame], str]:
+    """Read the splits' tables from a folder, what comes with the package, or the Hub."""
+    if data is not None or card.shipped is not None:
+        return _local_frames(card, data)
+    if card.hub is None:
+        raise DataError(
+            f"The task '{card.name}' comes with no data. Give the folder of its files: data=FOLDER"
+        )
+    known = targets or card.languages or _languages_of(card.hub)
+    return hub_frames(card.hub, source, known, evaluate)
+
+
+def _unseen(splits: Mapping[str, Sequence[Example]]) -> tuple[Example, ...]:
+    """Leave out of the test what train and dev have, in whatever language.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    seen = {example.id for split in ("train", "dev") for example in splits.get(split, ())}
+    left = tuple(example for example in splits["test"] if example.id not in seen)
+    if not left:
+        raise DataError("Nothing is left to test: train and dev have all items of the test split.")
+    return left
+
+
+def _evenly(examples: Sequence[Example], most: int, *, parallel: bool) -> tuple[Example, ...]:
+    """Take at most so many items of each language, at even distances; in parallel sets the same."""
+    of_language: dict[str, list[Example]] = {}
+    for example in examples:
+        of_language.setdefault(example.language, []).append(example)
+    if parallel:
+        first = next(iter(of_language.values()), [])
+        common = set.intersection(*({e.id for e in rows} for rows in of_language.values()))
+        chosen = {e.id for e in _spread([e for e in first if e.id in common], most)}
+        return tuple(e for e in examples if e.id in chosen)
+    return tuple(e for rows in of_language.values() for e in _spread(rows, most))
+
+
+def _spread(rows: Sequence[Example], most: int) -> list[Example]:
+    """Take at most so many of some items, at even distances."""
+    count = min(most, len(rows))
+    return [rows[index * len(rows) // count] for index in range(count)]
+
+
+def _languages_of(hub: HubSource) -> tuple[str, ...]:
+    """Name the languages of a data set that its card does not name."""
+    return tuple(hub.codes) or tuple(catalogue())
 
 
 def _local_frames(card: TaskCard, data: str | None) -> tuple[dict[str, pl.DataFrame], str]:
@@ -141,47 +196,12 @@ def read_table(path: Path) -> pl.DataFrame:
         raise DataError(f"Cannot read {path}: {reason}. Expected a {path.suffix} table.") from error
 
 
-def _hub_frames(
-    hub: HubSource, source: Sequence[str], targets: Sequence[str], evaluate: str
-) -> tuple[dict[str, pl.DataFrame], str]:
-    """Read a data set from the Hub (or a local folder laid out like one) with ``datasets``."""
-    from datasets import load_dataset
-
-    of_dev = source if evaluate == "test" else tuple(dict.fromkeys([*source, *targets]))
-    wanted = {"train": source, "dev": of_dev, "test": targets}
-    frames = {}
-    for split, languages in wanted.items():
-        if split not in hub.splits:
-            continue
-        parts = []
-        for language in languages:
-            try:
-                table = load_dataset(
-                    hub.path,
-                    name=hub.config.format(language=language),
-                    split=hub.splits[split],
-                    revision=hub.revision,
-                    token=os.environ.get("HF_TOKEN"),
-                )
-            except Exception as error:
-                raise DataError(
-                    f"Cannot read {hub.path} ({language}, {split}) from the Hub: "
-                    f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''} "
-                    "Check the network, or give a folder of local files: data=FOLDER"
-                ) from error
-            frame = pl.from_arrow(table.data.table)
-            assert isinstance(frame, pl.DataFrame)
-            parts.append(frame.with_columns(pl.lit(language).alias("language")))
-        frames[split] = pl.concat(parts, how="diagonal_relaxed")
-    return frames, hub.path if hub.revision is None else f"{hub.path}@{hub.revision}"
-
-
 def _examples(
     frame: pl.DataFrame, card: TaskCard, languages: Sequence[str] | None, split: str, where: str
 ) -> tuple[Example, ...]:
     """Turn a table into checked examples of the wanted languages."""
     columns = card.columns
-    _check_columns(frame, columns, where)
+    check_columns(frame, columns, where)
     frame = frame.with_row_index("polyprompt_row")
     if columns.language and columns.language in frame.columns:
         there = frame[columns.language].unique(maintain_order=True).to_list()
@@ -197,45 +217,6 @@ def _examples(
             "columns.language, or name the one language there is with source= and targets=[…]."
         )
     return rows_to_examples(frame, card, where)
-
-
-def _check_columns(frame: pl.DataFrame, columns: Columns, where: str) -> None:
-    """Refuse a table that lacks a column the card names."""
-    needed = [columns.label, *columns.fields.values(), *([columns.id] if columns.id else [])]
-    for name in needed:
-        if name not in frame.columns:
-            raise DataError(
-                f"{where} has no column '{name}'.{nearest(name, frame.columns)} "
-                f"It has: {listing(frame.columns)}"
-            )
-
-
-def rows_to_examples(frame: pl.DataFrame, card: TaskCard, where: str) -> tuple[Example, ...]:
-    """Build examples from rows and check every label and text.
-
-    Raises:
-        DataError: An unknown label or an empty text; names the row.
-    """
-    named = card.columns.language
-    column = named if named in frame.columns and named is not None else LANGUAGE
-    return tuple(_example(row, card, row[column], where) for row in frame.iter_rows(named=True))
-
-
-def _example(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
-    """Check one row and make an example of it."""
-    number = row["polyprompt_row"] + 1
-    texts = {name: str(row[c] or "") for name, c in card.columns.fields.items()}
-    for name, text in texts.items():
-        if not text.strip():
-            raise DataError(f"{where}, row {number}: the text '{name}' is empty.")
-    label = str(row[card.columns.label])
-    if label not in card.labels:
-        raise DataError(
-            f"{where}, row {number}: unknown label '{label}'."
-            f"{nearest(label, card.labels)} The task's labels: {listing(card.labels)}"
-        )
-    identity = str(row[card.columns.id]) if card.columns.id else str(number)
-    return Example(identity, language, texts, label)
 
 
 def read_columns(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:

@@ -1,18 +1,41 @@
 """Lays an encoded example and a run's soft tokens out as one sequence of codes.
 
 A code of 0 or more is a token id; code -1 - i is the i-th soft token of the run, slots one after
-the other. What no trained part can reach is frozen: under one-way attention all words, under
-causal attention the words before the first slot, under full attention nothing.
+the other. What no trained part can reach is frozen: under one-way attention all words but masks,
+under causal attention the words before the first slot, under full attention nothing. The places of
+a deep prompt are no codes: those of a prefix stand before position ``Shape.prefix``, those of a
+suffix between the frozen tokens and the others.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded
+
+Tails = tuple[tuple[int, ...], ...]
+_NO_READS = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a run lays its inputs out.
+
+    Attributes:
+        lengths: Soft tokens of each slot, in the layout's order; empty for the bare text.
+        prefix: Places of deep prompts in front of the input.
+        suffix: Places of deep prompts behind its frozen tokens.
+        end: Position at which the frozen tokens end, whatever their number; None lets them begin
+            at the first. With it trained keys stand as far from what they are read by in a short
+            text as in a long one.
+    """
+
+    lengths: tuple[int, ...] = ()
+    prefix: int = 0
+    suffix: int = 0
+    end: int | None = None
 
 
 @dataclass(frozen=True)
@@ -21,40 +44,73 @@ class Arranged:
 
     Attributes:
         codes: Token ids and soft tokens, in the order of the input.
-        frozen: Which of them can be computed once.
+        positions: Theirs in the whole input.
+        frozen: Which of them are computed once.
+        live: Which of them a trained part may reach; they see a suffix.
+        suffix_at: Position of the first place of a suffix.
+        reads: Tokens whose states are wanted one by one, as indices of ``codes``.
+        tails: Continuations of this input alone.
     """
 
     codes: NDArray[np.int64]
+    positions: NDArray[np.int64]
     frozen: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+    suffix_at: int = 0
+    reads: NDArray[np.int64] = field(default_factory=_NO_READS.copy)
+    tails: Tails = ()
 
     def part(self, *, frozen: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the codes and positions of the frozen or of the live tokens."""
-        where = np.flatnonzero(self.frozen if frozen else ~self.frozen)
-        return self.codes[where], where
+        chosen = self.frozen if frozen else ~self.frozen
+        return self.codes[chosen], self.positions[chosen]
+
+    @property
+    def end(self) -> int:
+        """Position of what follows the input."""
+        return int(self.positions.max(initial=self.suffix_at - 1)) + 1
 
 
-def arrange(encoded: Encoded, lengths: Sequence[int], attention: Attention) -> Arranged:
+def arrange(encoded: Encoded, shape: Shape, attention: Attention) -> Arranged:
     """Lay one input out.
 
     Args:
         encoded: Hard runs of the example.
-        lengths: Soft tokens of each slot, in the layout's order; empty for the bare text.
+        shape: Of the run.
         attention: Decides what is frozen.
     """
     pieces = [encoded.hard[0]]
     at = 0
     for index, run in enumerate(encoded.hard[1:]):
-        length = lengths[index] if lengths else 0
+        length = shape.lengths[index] if shape.lengths else 0
         pieces += [-1 - np.arange(at, at + length), run]
         at += length
     codes = np.concatenate(pieces)
+    hard = np.flatnonzero(codes >= 0)
+    frozen = np.zeros(len(codes), dtype=bool)
     if attention is Attention.ONE_WAY:
-        frozen = codes >= 0
+        frozen[hard] = True
+        frozen[hard[encoded.masks]] = False
     elif attention is Attention.CAUSAL:
-        frozen = np.arange(len(codes)) < len(encoded.hard[0])
-    else:
-        frozen = np.zeros(len(codes), dtype=bool)
-    return Arranged(codes, frozen)
+        frozen[: len(encoded.hard[0])] = True
+    kept = int(frozen.sum())
+    start = shape.prefix if shape.end is None else shape.end - kept
+    positions = start + np.arange(len(codes)) + np.where(frozen, 0, shape.suffix)
+    return Arranged(
+        codes=codes,
+        positions=positions,
+        frozen=frozen,
+        live=~frozen,
+        suffix_at=start + kept,
+        reads=hard[encoded.reads[encoded.reads >= 0]],
+        tails=encoded.continuations,
+    )
+
+
+def plain(codes: NDArray[np.int64], *, frozen: bool, tails: Tails = ()) -> Arranged:
+    """Lay words out that nothing stands between."""
+    chosen = np.full(len(codes), frozen)
+    return Arranged(codes, np.arange(len(codes)), chosen, ~chosen, len(codes), tails=tails)
 
 
 def shift_codes(codes: NDArray[np.int64], start: int) -> NDArray[np.int64]:

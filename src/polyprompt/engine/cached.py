@@ -1,7 +1,8 @@
 """The cached engine: frozen tokens are computed once, a pass computes the live ones only."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,21 +11,40 @@ from torch import Tensor
 from polyprompt.capabilities import Attention
 from polyprompt.data.batching import packs
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.arrangement import Arranged, arrange
+from polyprompt.engine.arrangement import Arranged, Shape, arrange, plain
+from polyprompt.engine.beside import beside
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.engine.store import DEFAULT_BUDGET, Budget, FrozenStore, Key
 from polyprompt.heads.head import States
-from polyprompt.models.backbone import Backbone, Frozen, Part
+from polyprompt.models.backbone import Backbone, Beside, Frozen, Part
 from polyprompt.models.blocks import lay_out
 
 ROWS_PER_PART = 32
 """Rows of a training step that attention computes together, padded to the longest text of them."""
 
+KEPT_TOGETHER = 4096
+"""Inputs among which those of similar length are encoded together."""
+
 TOKENS_SIDE_BY_SIDE = 384
 """Live tokens of several inputs behind one prefix in a padded pass, where each sees the others'
 columns in vain."""
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Some of a pass.
+
+    Attributes:
+        frozen: Of inputs.
+        live: Tokens of the runs that read them.
+        beside: Deep prompts of these runs; None for none.
+    """
+
+    frozen: Frozen
+    live: Live
+    beside: Beside | None = None
 
 
 class CachedEngine(Engine):
@@ -51,12 +71,21 @@ class CachedEngine(Engine):
         super().__init__(backbone, branches, allowance)
         self.store = FrozenStore(budget)
 
-    def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
+    def keep(self, inputs: Sequence[Encoded], shape: Shape) -> None:
         """Encode inputs that will be read many times, sorted by length, as far as memory goes."""
-        arranged = [arrange(encoded, lengths, self._attention) for encoded in inputs]
-        sizes = [int(row.frozen.sum()) for row in arranged]
-        for _ in in_batches(self.allowance, sizes, lambda b: self._keep([arranged[i] for i in b])):
-            pass
+        for start in range(0, len(inputs), KEPT_TOGETHER):
+            if self.store.is_full:
+                return
+            some = inputs[start : start + KEPT_TOGETHER]
+            arranged = [arrange(encoded, shape, self._attention) for encoded in some]
+            sizes = [int(row.frozen.sum()) for row in arranged]
+            keep = partial(self._keep_of, arranged)
+            for _ in in_batches(self.allowance, sizes, keep):
+                pass
+
+    def _keep_of(self, arranged: Sequence[Arranged], rows: Sequence[int]) -> None:
+        """Keep some of several rows."""
+        self._keep([arranged[row] for row in rows])
 
     def _keep(self, rows: Sequence[Arranged]) -> None:
         """Encode inputs together and keep them, unless they are kept or there is no room."""
@@ -67,8 +96,9 @@ class CachedEngine(Engine):
 
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
+        shapes = prompts.shapes
         rows = [
-            arrange(encoded, prompts.lengths[run], self._attention)
+            arrange(encoded, shapes[run], self._attention)
             for encoded, run in zip(inputs, runs, strict=True)
         ]
         starts = prompts.starts()
@@ -78,7 +108,8 @@ class CachedEngine(Engine):
             some = [rows[index] for index in group]
             at_rows = [[starts[runs[index]]] for index in group]
             live = Live.of([[row] for row in some], at_rows, self.branches)
-            parts.append((self._frozen(some), live))
+            deep = beside(prompts, [[run] for run in map(runs.__getitem__, group)], live, some)
+            parts.append(_Reading(self._frozen(some), live, deep))
             order += group
         states = States.joined(self._read(parts, torch.cat(prompts.vectors)))
         return states.rows(np.argsort(order).tolist())
@@ -86,15 +117,15 @@ class CachedEngine(Engine):
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, runs with one frozen part in one pass."""
         rows = [
-            [arrange(encoded, lengths, self._attention) for encoded in inputs]
-            for lengths in prompts.lengths
+            [arrange(encoded, shape, self._attention) for encoded in inputs]
+            for shape in prompts.shapes
         ]
         table = torch.cat(prompts.vectors)
         states: dict[int, States] = {}
         for runs in self._with_one_frozen_part(rows):
             groups = self._by_length(rows, runs)
             frozen = self._frozen(rows[runs[0]])
-            parts = [(frozen, self._live(rows, group, prompts)) for group in groups]
+            parts = [self._reading(frozen, rows, group, prompts) for group in groups]
             for group, read in zip(groups, self._read(parts, table), strict=True):
                 states |= zip(group, read.lots(len(inputs)), strict=True)
         return States.joined([states[run] for run in range(len(prompts))])
@@ -105,31 +136,39 @@ class CachedEngine(Engine):
         sizes = [(int((~rows[run][0].frozen).sum()), 0) for run in runs]
         return [[runs[i] for i in group] for group in groups_of_similar_size(sizes, len(runs))]
 
-    def _live(
-        self, rows: Sequence[Sequence[Arranged]], runs: Sequence[int], prompts: Prompts
-    ) -> Live:
+    def _reading(
+        self,
+        frozen: Frozen,
+        rows: Sequence[Sequence[Arranged]],
+        runs: Sequence[int],
+        prompts: Prompts,
+    ) -> _Reading:
         """Collect the live tokens of every input under some runs; rows are R × B."""
         starts = prompts.starts()
         of_inputs = list(zip(*(rows[run] for run in runs), strict=True))
-        return Live.of(of_inputs, [[starts[run] for run in runs]] * len(of_inputs), self.branches)
+        at_rows = [[starts[run] for run in runs]] * len(of_inputs)
+        live = Live.of(of_inputs, at_rows, self.branches)
+        deep = beside(prompts, [runs] * len(of_inputs), live, [row for row, *_ in of_inputs])
+        return _Reading(frozen, live, deep)
 
     @torch.no_grad()
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
         """Encode the prefix once; inputs stand side by side behind it and do not see each other."""
         codes = np.asarray(prefix, dtype=np.int64)
-        front = Arranged(codes, np.ones(len(codes), dtype=bool))
+        front = plain(codes, frozen=True)
         key, frozen = self._key(front), self._frozen([front])
         if key not in self.store and not self.store.is_full:
             self.store.add([key], frozen)
         words = [np.concatenate(one.hard) for one in inputs]
-        rows = [Arranged(own, np.zeros(len(own), dtype=bool)) for own in words]
+        pairs = zip(words, inputs, strict=True)
+        rows = [plain(own, frozen=False, tails=one.continuations) for own, one in pairs]
         nothing = Prompts((), ()).and_bare(self.backbone).vectors[0]
         parts = []
         budget = self.allowance.tokens if self.backbone.packs else TOKENS_SIDE_BY_SIDE
-        for pack in packs([len(own) for own in words], budget):
+        for pack in packs([one.tokens + one.continued for one in inputs], budget):
             beside = rows[pack]
             live = Live.of([beside], [[0] * len(beside)], self.branches, len(codes))
-            parts += self._read([(frozen, live)], nothing)
+            parts += self._read([_Reading(frozen, live)], nothing)
         return States.joined(parts)
 
     def _with_one_frozen_part(self, rows: Sequence[Sequence[Arranged]]) -> list[list[int]]:
@@ -164,7 +203,7 @@ class CachedEngine(Engine):
 
     def _encode_nothing(self, inputs: int) -> Frozen:
         """Give inputs without frozen tokens: one column that nobody sees."""
-        front = Arranged(np.zeros(1, dtype=np.int64), np.ones(1, dtype=bool))
+        front = plain(np.zeros(1, dtype=np.int64), frozen=True)
         column = self._encode([front] * inputs)
         return replace(column, mask=torch.zeros_like(column.mask))
 
@@ -179,7 +218,7 @@ class CachedEngine(Engine):
             return computed
         return self.store.batch(keys, self.backbone.device, list(missing), computed)
 
-    def _read(self, parts: Sequence[tuple[Frozen, Live]], table: Tensor) -> list[States]:
+    def _read(self, parts: Sequence[_Reading], table: Tensor) -> list[States]:
         """Extend frozen inputs by live tokens, all parts in one pass, and pool each part's.
 
         Args:
@@ -187,16 +226,19 @@ class CachedEngine(Engine):
             table: The vectors that codes of soft tokens name.
         """
         device, causal = self.backbone.device, self._attention is Attention.CAUSAL
-        sizes = [len(live.codes) for _, live in parts]
-        hidden = parts[0][0].hidden[0, :0]
+        sizes = [len(part.live.codes) for part in parts]
+        hidden = parts[0].frozen.hidden[0, :0]
         if sum(sizes):
-            codes = np.concatenate([live.codes for _, live in parts])
+            codes = np.concatenate([part.live.codes for part in parts])
             x = self.look_up(torch.from_numpy(codes).to(device), table)
-            blocks = [Part(live.blocks(device, causal=causal), frozen) for frozen, live in parts]
+            blocks = [
+                Part(part.live.blocks(device, causal=causal), part.frozen, part.beside)
+                for part in parts
+            ]
             hidden = self.backbone.extend(x, [p for p in blocks if len(p.blocks.positions)])
-        self.backbone.work.sentences += sum(len(row) for _, live in parts for row in live.sizes)
+        self.backbone.work.sentences += sum(len(row) for p in parts for row in p.live.sizes)
         pieces = zip(parts, hidden.split(sizes), strict=True)
-        return [live.states(frozen, states) for (frozen, live), states in pieces]
+        return [part.live.states(part.frozen, states) for part, states in pieces]
 
 
 def groups_of_similar_size(

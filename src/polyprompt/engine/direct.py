@@ -12,7 +12,8 @@ from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.arrangement import Arranged, arrange
+from polyprompt.engine.arrangement import Arranged, Shape, arrange
+from polyprompt.engine.beside import beside
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
 from polyprompt.heads.head import States
@@ -23,29 +24,29 @@ from polyprompt.models.blocks import lay_out
 class DirectEngine(Engine):
     """Computes every token of every input, packed."""
 
-    def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
+    def keep(self, inputs: Sequence[Encoded], shape: Shape) -> None:
         """Keep nothing: whatever is read is computed."""
 
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
+        shapes = prompts.shapes
         rows = [
-            self._arrange(encoded, prompts.lengths[run])
-            for encoded, run in zip(inputs, runs, strict=True)
+            self._arrange(encoded, shapes[run]) for encoded, run in zip(inputs, runs, strict=True)
         ]
-        starts = prompts.starts()
-        return self._whole(rows, [starts[run] for run in runs], torch.cat(prompts.vectors))
+        return self._whole(rows, runs, prompts)
 
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, one run after the other."""
         parts = []
         for run in range(len(prompts)):
-            rows = [self._arrange(encoded, prompts.lengths[run]) for encoded in inputs]
-            vectors = prompts.vectors[run]
-            common = 0 if torch.is_grad_enabled() else self._common(rows)
+            rows = [self._arrange(encoded, prompts.shapes[run]) for encoded in inputs]
+            own = prompts.only(run)
+            whole = torch.is_grad_enabled() or any(one is not None for one in own.deep)
+            common = 0 if whole else self._common(rows)
             if common:
-                parts.append(self._behind_common(rows, common, vectors))
+                parts.append(self._behind_common(rows, common, own.vectors[0]))
             else:
-                parts.append(self._whole(rows, [0] * len(rows), vectors))
+                parts.append(self._whole(rows, [0] * len(rows), own))
         return States.joined(parts)
 
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
@@ -54,9 +55,9 @@ class DirectEngine(Engine):
         whole = [replace(one, hard=(np.concatenate([front, *one.hard]),)) for one in inputs]
         return self.bare(whole)
 
-    def _arrange(self, encoded: Encoded, lengths: Sequence[int]) -> Arranged:
-        """Lay one input out; nothing of it is frozen."""
-        row = arrange(encoded, lengths, self.backbone.facts.attention)
+    def _arrange(self, encoded: Encoded, shape: Shape) -> Arranged:
+        """Lay one input out; nothing of it is computed before."""
+        row = arrange(encoded, shape, self.backbone.facts.attention)
         return replace(row, frozen=np.zeros(len(row.codes), dtype=bool))
 
     def _common(self, rows: Sequence[Arranged]) -> int:
@@ -67,6 +68,8 @@ class DirectEngine(Engine):
         if not self.backbone.packs or self.backbone.facts.attention is not Attention.CAUSAL:
             return 0
         least = min(len(row.codes) for row in rows) - 1
+        if len({int(row.positions[0]) for row in rows if len(row.codes)}) > 1:
+            return 0
         codes = np.stack([row.codes[: max(least, 0)] for row in rows])
         same = (codes == codes[:1]).all(axis=0)
         return len(same) if same.all() else int(same.argmin())
@@ -75,7 +78,7 @@ class DirectEngine(Engine):
         """Read the codes that all inputs begin with once, and the inputs side by side behind."""
         device = self.backbone.device
         front = rows[0].codes[:common]
-        blocks = lay_out([[common]], np.arange(common), device, causal=True)
+        blocks = lay_out([[common]], rows[0].positions[:common], device, causal=True)
         x = self.look_up(torch.from_numpy(front).to(device), table)
         frozen = self.backbone.encode(x, blocks)
         rest = [replace(row, frozen=np.arange(len(row.codes)) < common) for row in rows]
@@ -85,20 +88,26 @@ class DirectEngine(Engine):
         self.backbone.work.sentences += len(rows)
         return live.states(frozen, hidden)
 
-    def _whole(self, rows: Sequence[Arranged], starts: Sequence[int], table: Tensor) -> States:
+    def _whole(self, rows: Sequence[Arranged], runs: Sequence[int], prompts: Prompts) -> States:
         """Run the backbone over whole inputs and pool.
 
         Args:
             rows: The inputs.
-            starts: Row of the table at which each input's soft tokens begin.
-            table: Soft tokens of all runs.
+            runs: Whose prompts each of them is read with.
+            prompts: Of all runs.
         """
         device, attention = self.backbone.device, self.backbone.facts.attention
-        live = Live.of([[row] for row in rows], [[start] for start in starts], self.branches)
-        x = self.look_up(torch.from_numpy(live.codes).to(device), table)
-        kinds = (live.codes < 0).astype(np.int64) if attention is Attention.ONE_WAY else None
+        starts = prompts.starts()
+        live = Live.of([[row] for row in rows], [[starts[run]] for run in runs], self.branches)
+        x = self.look_up(torch.from_numpy(live.codes).to(device), torch.cat(prompts.vectors))
+        kinds = live.reached.astype(np.int64) if attention is Attention.ONE_WAY else None
         blocks = live.blocks(device, causal=attention is Attention.CAUSAL, kinds=kinds)
-        hidden = self.backbone.whole(x, blocks) if len(x) else x
+        deep = beside(prompts, [[run] for run in runs], live, rows)
+        hidden = x
+        if len(x) and deep is None:
+            hidden = self.backbone.whole(x, blocks)
+        elif len(x):
+            hidden = self.backbone.extend(x, [Part(blocks, beside=deep)])
         self.backbone.work.sentences += len(rows)
         nothing = Frozen(
             (),

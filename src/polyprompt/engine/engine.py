@@ -14,6 +14,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded
+from polyprompt.engine.arrangement import Shape
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.errors import ConfigError
 from polyprompt.heads.head import States
@@ -22,34 +23,79 @@ from polyprompt.part_settings import Reach
 
 
 @dataclass(frozen=True)
+class Deep:
+    """The deep prompts of a run, those in front of the input before those behind it.
+
+    Attributes:
+        layers: Keys and values of every layer, J P K.
+        suffix: How many of the places stand behind the frozen tokens; the others in front.
+        end: Position at which the frozen tokens end, as in ``arrangement.Shape``.
+    """
+
+    layers: tuple[tuple[Float[Tensor, "J P K"], Float[Tensor, "J P K"]], ...]
+    suffix: int
+    end: int | None = None
+
+    @property
+    def places(self) -> int:
+        """Places of a layer (P)."""
+        return self.layers[0][0].shape[1]
+
+
+@dataclass(frozen=True)
 class Prompts:
-    """The soft tokens of R runs.
+    """The soft tokens and deep prompts of R runs.
 
     Attributes:
         vectors: One tensor per run, its slots one after the other.
         lengths: Soft tokens of each slot, per run, in the layout's order.
+        deep: Deep prompts per run, None for none; empty where no run has any.
     """
 
     vectors: tuple[Float[Tensor, "_ D"], ...]
     lengths: tuple[tuple[int, ...], ...]
+    deep: tuple[Deep | None, ...] = ()
 
     def __len__(self) -> int:
         """Count the runs (R)."""
         return len(self.vectors)
 
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """How each run lays its inputs out."""
+        ends = {one.end for one in self.deep if one is not None}
+        # a run without deep prompts reads the same frozen tokens as the others where it can
+        common = next(iter(ends)) if len(ends) == 1 else None
+        found = []
+        for lengths, deep in zip(self.lengths, self.deep or (None,) * len(self), strict=True):
+            if deep is None:
+                found.append(Shape(lengths, end=common))
+            else:
+                prefix = deep.places - deep.suffix
+                found.append(Shape(lengths, prefix, deep.suffix, deep.end))
+        return tuple(found)
+
     def only(self, run: int) -> "Prompts":
         """Give one run's prompts as a group of one."""
-        return Prompts((self.vectors[run],), (self.lengths[run],))
+        deep = (self.deep[run],) if self.deep else ()
+        return Prompts((self.vectors[run],), (self.lengths[run],), deep)
 
     def and_bare(self, backbone: Backbone) -> "Prompts":
-        """Add a last run without soft tokens, which reads as the frozen backbone does."""
+        """Add a last run without prompts, which reads as the frozen backbone does."""
         nothing = backbone.table[:0].float().to(backbone.device)
-        return Prompts((*self.vectors, nothing), (*self.lengths, ()))
+        deep = (*self.deep, None) if self.deep else ()
+        return Prompts((*self.vectors, nothing), (*self.lengths, ()), deep)
 
     def starts(self) -> list[int]:
         """Give the row at which each run begins when all vectors stand below one another."""
         sizes = [len(vectors) for vectors in self.vectors]
         return [sum(sizes[:run]) for run in range(len(sizes))]
+
+    @property
+    def live(self) -> int:
+        """Places that the runs add to an input, all together."""
+        deep = sum(one.places for one in self.deep if one is not None)
+        return sum(map(len, self.vectors)) + deep
 
 
 class Engine(ABC):
@@ -102,8 +148,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def keep(self, inputs: Sequence[Encoded], lengths: Sequence[int]) -> None:
-        """Prepare inputs that will be read many times with slots of these lengths."""
+    def keep(self, inputs: Sequence[Encoded], shape: Shape) -> None:
+        """Prepare inputs that will be read many times, laid out in this way."""
 
     def bare(self, inputs: Sequence[Encoded]) -> States:
         """Read inputs without any soft prompt, as the frozen baselines do.
@@ -132,7 +178,7 @@ class Engine(ABC):
             N = len(inputs) states, in order.
         """
         own = live + sum(map(len, self.branches))
-        sizes = [encoded.tokens + own for encoded in inputs]
+        sizes = [encoded.tokens + encoded.continued + own for encoded in inputs]
         order: list[int] = []
         parts: list[States] = []
         for rows, states in in_batches(

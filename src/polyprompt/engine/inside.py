@@ -16,7 +16,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.arrangement import Arranged, arrange
+from polyprompt.engine.arrangement import Arranged, Shape, arrange
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.live import Live
 from polyprompt.engine.memory import in_batches
@@ -81,7 +81,7 @@ def _look(
     backbone, attention = engine.backbone, engine.backbone.facts.attention
     rows = [_arranged(encoded, lengths, attention) for encoded in inputs]
     tokens = Live.of([[row] for row in rows], [[0]] * len(rows), ())
-    kinds = (tokens.codes < 0).astype(np.int64) if attention is Attention.ONE_WAY else None
+    kinds = tokens.reached.astype(np.int64) if attention is Attention.ONE_WAY else None
     causal = attention is Attention.CAUSAL
     blocks = tokens.blocks(backbone.device, causal=causal, kinds=kinds)
     x = engine.look_up(torch.from_numpy(tokens.codes).to(backbone.device), vectors)
@@ -98,7 +98,7 @@ def _look(
 
 def _arranged(encoded: Encoded, lengths: Sequence[int], attention: Attention) -> Arranged:
     """Lay one input out; nothing of it is frozen."""
-    row = arrange(encoded, lengths, attention)
+    row = arrange(encoded, Shape(tuple(lengths)), attention)
     return replace(row, frozen=np.zeros(len(row.codes), dtype=bool))
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyprompt.engine.arrangement import Arranged, shift_codes
+from polyprompt.engine.arrangement import Arranged, Tails, shift_codes
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Frozen
 from polyprompt.models.blocks import Blocks, lay_out
@@ -27,14 +27,21 @@ class Live:
         sizes: Tokens of each run over each input, B × G.
         branches: 0 for the input's own tokens, 1 … for those of continuations, which see the
             input's and their own, N.
-        answers: Where the continuations' tokens are, B G A.
+        reached: Which of them a trained part may reach, N.
+        answers: Where the tokens of the continuations of all inputs are, B G A.
+        reads: Tokens that are read one by one, by input and run: the place among the input's
+            frozen tokens, or -1, and that among the live ones.
+        tails: Each input's own continuations, B.
     """
 
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
     sizes: tuple[tuple[int, ...], ...]
     branches: NDArray[np.int64]
+    reached: NDArray[np.bool_]
     answers: NDArray[np.int64]
+    reads: tuple[tuple[NDArray[np.int64], ...], ...]
+    tails: tuple[tuple[Tails, ...], ...]
 
     @staticmethod
     def of(
@@ -48,29 +55,39 @@ class Live:
         Args:
             rows: Every input as each of its runs arranges it, B × G.
             starts: Row of the common table at which each run's soft tokens begin, B × G.
-            branches: Continuations.
+            branches: Continuations of all inputs.
             offset: Tokens that stand in front of all this.
         """
-        words, owners, places = _tail(branches)
-        codes, positions, kinds, sizes, answers, at = [], [], [], [], [], 0
+        common = _tail(branches)
+        codes, positions, kinds, reached, sizes, answers = [], [], [], [], [], []
+        reads, at = [], 0
         for of_input, at_rows in zip(rows, starts, strict=True):
-            counts = []
+            counts, of_runs = [], []
             for row, start in zip(of_input, at_rows, strict=True):
                 own, where = row.part(frozen=False)
+                words, owners, places = common
+                if row.tails:
+                    words, owners, places = _tail([*branches, *(tail[:-1] for tail in row.tails)])
                 codes += [shift_codes(own, start), words]
-                positions += [where + offset, places + len(row.codes) + offset]
+                positions += [where + offset, places + row.end + offset]
                 kinds += [np.zeros(len(own), dtype=np.int64), owners]
+                reached += [row.live[~row.frozen], np.ones(len(words), dtype=bool)]
                 counts.append(len(own) + len(words))
+                answers.append(at + len(own) + np.arange(len(common[0])))
+                of_runs.append(_reads(row, at, np.arange(len(common[0]), len(words))))
                 at += counts[-1]
-                answers.append(at - len(words) + np.arange(len(words)))
             sizes.append(tuple(counts))
-        shape = len(sizes), len(sizes[0]), len(words)
+            reads.append(tuple(of_runs))
+        shape = len(sizes), len(sizes[0]), len(common[0])
         return Live(
             np.concatenate(codes),
             np.concatenate(positions),
             tuple(sizes),
             np.concatenate(kinds),
+            np.concatenate(reached),
             np.concatenate(answers).reshape(shape),
+            tuple(reads),
+            tuple(tuple(row.tails for row in of_input) for of_input in rows),
         )
 
     def blocks(
@@ -105,11 +122,31 @@ class Live:
         mean = total / (lengths + torch.from_numpy(counts).to(device)).clamp(min=1)[:, None]
         answers = hidden[torch.from_numpy(self.answers).to(device)]
         last = self._last(frozen, hidden, block, trunk)
+        tokens, sizes = self._tokens(frozen, hidden)
         return States(
             mean.unflatten(0, shape).transpose(0, 1).flatten(0, 1),
             last.unflatten(0, shape).transpose(0, 1).flatten(0, 1),
             answers.transpose(0, 1).flatten(0, 1),
+            tokens,
+            sizes,
+            tuple(of_input[run] for run in range(shape[1]) for of_input in self.tails),
         )
+
+    def _tokens(self, frozen: Frozen, hidden: Tensor) -> tuple[Tensor, NDArray[np.int64]]:
+        """Collect the states of tokens that are read one by one, run by run."""
+        inputs, runs, _ = self.answers.shape
+        width = frozen.hidden.shape[1]
+        pairs = [(row, run) for run in range(runs) for row in range(inputs)]
+        sizes = np.array([self.reads[row][run].shape[1] for row, run in pairs], dtype=np.int64)
+        if not sizes.sum():
+            return hidden.new_zeros((0, frozen.hidden.shape[-1])), sizes
+        places = [
+            np.where(text >= 0, row * width + text, inputs * width + live)
+            for row, run in pairs
+            for text, live in [self.reads[row][run]]
+        ]
+        both = torch.cat([frozen.hidden.flatten(0, 1), hidden])
+        return both[torch.from_numpy(np.concatenate(places)).to(hidden.device)], sizes
 
     def _last(
         self, frozen: Frozen, hidden: Tensor, block: NDArray[np.int64], trunk: NDArray[np.int64]
@@ -129,6 +166,26 @@ class Live:
         behind = torch.from_numpy(place).to(hidden.device) > furthest.repeat_interleave(runs)
         live = hidden[torch.from_numpy(token).to(hidden.device)]
         return torch.where(behind[:, None], live, text)
+
+
+def _reads(row: Arranged, start: int, tails: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find the tokens of a row that are read one by one.
+
+    Args:
+        row: The row.
+        start: Where its live tokens begin among all.
+        tails: Places of its own continuations' tokens behind its live ones.
+
+    Returns:
+        Places among its frozen tokens, or -1, and among all live ones, 2 × M.
+    """
+    if not len(row.reads) + len(tails):
+        return np.zeros((2, 0), dtype=np.int64)
+    frozen, live = np.cumsum(row.frozen) - 1, np.cumsum(~row.frozen) - 1
+    own = int((~row.frozen).sum())
+    text = np.where(row.frozen[row.reads], frozen[row.reads], -1)
+    places = start + np.concatenate([live[row.reads], own + tails])
+    return np.stack([np.concatenate([text, np.full(len(tails), -1)]), places])
 
 
 def _tail(

@@ -9,19 +9,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from polyprompt.analysis.account import (
-    Arm,
-    Contrast,
-    contrasts,
-    correlations,
-    on_common_seeds,
-)
+from polyprompt.analysis.account import Arm, Contrast, contrasts, correlations, on_common_seeds
 from polyprompt.analysis.account import adjusted as adjusted_contrasts
-from polyprompt.analysis.facts import Facts, language_facts, relative_tokens
+from polyprompt.analysis.facts import Facts
 from polyprompt.analysis.groups import GroupContrast, group_contrast, script_contrasts
 from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.errors import ConfigError, nearest
 from polyprompt.experiments.designs import matrix_of, series_of, spread_of
+from polyprompt.experiments.explaining import corpus_of, facts_of, majority_of
 from polyprompt.experiments.results import Setting, markdown_tables
 from polyprompt.languages.catalogue import CORPUS_UNITS
 from polyprompt.languages.distance import Origin
@@ -35,10 +30,9 @@ from polyprompt.report.account_tables import (
 )
 from polyprompt.report.score_tables import Table
 from polyprompt.report.setting_tables import setting_table
+from polyprompt.report.tokenization_tables import tokenization_gain_table, tokenization_tables
+from polyprompt.scoring.metrics import TITLES
 from polyprompt.tables import write_text
-
-_CORPUS_OF = {"bloom": "bloom", "xglm": "xglm", "xlm-roberta": "xlmr", "mt5": "mt5"}
-"""Corpora of the model types whose pre-training data is published."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +93,7 @@ class _Comparison:
         return [
             *([contrast_table(self.found)] if self.found else []),
             *(table for one in explained for table in (slope_table(one), gain_table(one))),
+            *(tokenization_gain_table(one) for one in self.found if one.tokenization),
             *([group_table(self.grouped)] if self.grouped else []),
         ]
 
@@ -116,7 +111,8 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
     groups: dict[tuple[str, frozenset[str]], list[Setting]] = {}
     for setting in settings:
         languages = frozenset(row.code for row in setting.summary.languages)
-        key = str(setting.records[0]["backbone_identity"]), languages
+        record = setting.records[0]
+        key = f"{record['backbone_identity']} {record['task']}", languages
         groups.setdefault(key, []).append(setting)
     cohorts = _adjusted([_cohort(own, request) for own in groups.values()])
     notes = dict.fromkeys(note for cohort in cohorts for note in _notes(cohort, request))
@@ -129,7 +125,7 @@ def _cohort(settings: Sequence[Setting], request: Request) -> _Cohort:
     common, left_out = on_common_seeds(arms)
     corpus = corpus_of(settings, request.corpus)
     facts = {
-        setting.sources: _facts(setting, arm, corpus, request.origin)
+        setting.sources: facts_of(setting, arm, corpus, request.origin)
         for setting, arm in zip(settings, arms, strict=True)
     }
     comparisons = [
@@ -180,8 +176,9 @@ def _adjusted(cohorts: Sequence[_Cohort]) -> list[_Cohort]:
 
 def _tables(cohort: _Cohort) -> list[Table]:
     """Tabulate one cohort."""
-    settings, arms, majority = cohort.settings, cohort.arms, _majority(cohort.arms[0].predictions)
-    tables = [setting_table(settings)]
+    settings, arms, majority = cohort.settings, cohort.arms, majority_of(cohort.arms[0].predictions)
+    first = next(iter(cohort.facts.values()))
+    tables = [setting_table(settings), *tokenization_tables(first)]
     for setting, arm in zip(settings, arms, strict=True):
         facts = cohort.facts[setting.sources]
         tables.append(correlation_table(correlations(arm, facts, setting.sources, majority)))
@@ -193,27 +190,6 @@ def _tables(cohort: _Cohort) -> list[Table]:
         ((sources, facts),) = cohort.facts.items()
         tables += series_of(settings, cohort.common, facts, sources)
     return tables + spread_of(arms)
-
-
-def _facts(setting: Setting, arm: Arm, corpus: str | None, origin: Origin) -> Facts:
-    """Collect the facts of a setting's languages, seen from its source."""
-    languages = [row.code for row in setting.summary.languages]
-    tokens = relative_tokens(arm.predictions, languages, setting.sources)
-    return language_facts(languages, setting.sources, corpus, tokens, origin)
-
-
-def corpus_of(settings: Sequence[Setting], asked: str | None) -> str | None:
-    """Name the corpus whose sizes explain a study; None where the backbone's is not published.
-
-    Raises:
-        ConfigError: There is no such corpus.
-    """
-    if asked is not None and asked not in CORPUS_UNITS:
-        raise ConfigError(
-            f"There is no corpus '{asked}'.{nearest(asked, CORPUS_UNITS)} There are: "
-            f"{', '.join(CORPUS_UNITS)}."
-        )
-    return asked or _CORPUS_OF.get(settings[0].records[0].get("model_type", ""))
 
 
 def write_account(folder: Path, title: str, tables: Sequence[Table], notes: Sequence[str]) -> Path:
@@ -249,14 +225,6 @@ def _named(arms: Sequence[Arm], title: str) -> Arm:
     return next(arm for arm in arms if arm.title == title)
 
 
-def _majority(predictions: pl.DataFrame) -> dict[str, float]:
-    """Compute the share of the commonest class among each language's items."""
-    items = predictions.unique(["language", "id"])
-    counts = items.group_by("language", "label").len()
-    shares = counts.group_by("language").agg(pl.col("len").max() / pl.col("len").sum())
-    return dict(shares.iter_rows())
-
-
 def _notes(cohort: _Cohort, request: Request) -> list[str]:
     """Say how the account was made and what was left out."""
     facts, corpus, sources = next(iter(cohort.facts.values())), cohort.corpus, list(cohort.facts)
@@ -273,7 +241,9 @@ def _notes(cohort: _Cohort, request: Request) -> list[str]:
         "settings are compared."
     ]
     apart = len({tuple(sorted(arm.pairs.values())) for arm in cohort.common}) > 1
+    metric = cohort.settings[0].summary.metric
     return [
+        *([] if metric == "accuracy" else [f"What is called accuracy here is {TITLES[metric]}."]),
         *(left_out if cohort.left_out else []),
         *(["Settings without any seed in common are not compared."] if apart else []),
         f"Seen from {seen} (of several sources the nearest). The source is left out of "

@@ -2,22 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyprompt.capabilities import (
-    FAMILIES,
-    EngineSettings,
-    HeadSettings,
-    RunSettings,
-    SimilaritySettings,
-    VerbalizerSettings,
-)
-from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.capabilities import FAMILIES, EngineSettings, RunSettings
+from polyprompt.data.encoding import Encoded, Encoder, Reading
+from polyprompt.data.lazy import inputs_of
+from polyprompt.data.segmentation import segmentation_of
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.compiling import compile_where_it_pays
 from polyprompt.engine.direct import DirectEngine
@@ -26,17 +21,25 @@ from polyprompt.engine.memory import remembered
 from polyprompt.engine.store import Budget
 from polyprompt.engine.threads import best_threads
 from polyprompt.experiments.compatibility import check_positions, head_of
-from polyprompt.experiments.parts import build_prompts, build_weight_parts
+from polyprompt.experiments.heads import HEAD, HeadMaker, words_of
+from polyprompt.experiments.parts import build_deep_prompts, build_prompts, build_weight_parts
 from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.head_settings import (
+    ChoiceSettings,
+    HeadSettings,
+    SimilaritySettings,
+    TaggerSettings,
+    VerbalizerSettings,
+)
 from polyprompt.heads.head import Head
-from polyprompt.heads.similarity import SimilarityHead, class_means
-from polyprompt.heads.verbalizer import VerbalizerHead, Words, label_pieces
+from polyprompt.heads.verbalizer import Words
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Field, Layout, parse_layout
 from polyprompt.training.member import Member, label_tensor
+from polyprompt.tuning.linear_map import LinearMap
 from polyprompt.tuning.part import TrainablePart, WeightPart
 
 CONTENT_FREE: dict[str, tuple[str, ...]] = {
@@ -102,24 +105,29 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
             cannot be scored.
     """
     first = plan.runs[0].settings
-    words = words_of(head_of(first), plan.card.labels, backbone)
+    kind = head_of(first)
+    words = words_of(kind, plan.card.labels, backbone)
     branches = () if words is None else words.branches
     engine = build_engine(plan.choice.kind, backbone, plan.engine, branches)
     continued = longest_branch(branches)
     encoder = build_encoder(plan.runs[0].layout, first, backbone, continued=continued)
-    described = describe_labels(engine, plan.card, first) if words is None else None
+    compares = isinstance(kind, SimilaritySettings)
+    described = describe_labels(engine, plan.card, first) if compares else None
     instruction = None
     if words is not None:
-        layout = parse_layout(plan.card.instruction_layout(), plan.card.columns.fields)
+        layout = instruction_of(plan.card, backbone)
         alone = build_encoder(layout, first, backbone, continued=continued)
         behind = build_encoder(layout, first, backbone, begins=False, continued=continued)
         instruction = alone, behind
     members = []
     for run in plan.runs:
-        train = encoder.encode(run.draw.train)
-        labels = label_tensor([example.label for example in run.draw.train], plan.card.labels)
-        head = build_head(head_of(run.settings), engine, words, described, (train, labels))
-        members.append(build_member(run, plan.card, encoder, backbone, head))
+        train = inputs_of(encoder, run.draw.train, plan.engine.encode_ahead)
+        labels = label_tensor(run.draw.train, train, plan.card.labels)
+        maker = HeadMaker(engine, words, described, len(plan.card.labels))
+        weights = maker.weights(head_of(run.settings), run.settings.train_seed or 0)
+        head = maker.head(head_of(run.settings), weights, (train, labels))
+        examples = train, labels
+        members.append(build_member(run, plan.card, encoder, engine, examples, (head, weights)))
     return Group(engine, encoder, described, words, instruction, tuple(members))
 
 
@@ -155,18 +163,6 @@ def longest_branch(branches: Sequence[Sequence[int]]) -> int:
     return max(map(len, branches), default=0)
 
 
-def words_of(head: HeadSettings, labels: Sequence[str], backbone: Backbone) -> Words | None:
-    """Tokenize the label words of a head that has them.
-
-    Raises:
-        ConfigError: A word cannot be scored; shows its pieces.
-    """
-    if not isinstance(head, VerbalizerSettings):
-        return None
-    assert head.words is not None
-    return label_pieces(backbone, head.words, labels, head)
-
-
 def build_encoder(
     layout: Layout,
     settings: RunSettings,
@@ -185,7 +181,8 @@ def build_encoder(
         continued: Tokens that are read behind the input, of label words of several pieces.
     """
     facts, chosen = backbone.facts, settings.backbone
-    behind = layout.prompt_length + continued
+    reading, cut = reading_of(head_of(settings)), settings.segmentation
+    behind = layout.prompt_length + settings.deep_places + max(continued, reading.continued)
     check_positions(settings, behind, facts.max_positions, facts.name)
     assert chosen.family is not None
     return Encoder(
@@ -195,7 +192,18 @@ def build_encoder(
         chosen.max_tokens,
         begins=begins and chosen.special_tokens,
         ends=chosen.special_tokens and FAMILIES[chosen.family].adds_end_token,
+        reading=reading,
+        segmentation=cut and segmentation_of(cut, backbone.tokenizer),
     )
+
+
+def reading_of(head: HeadSettings) -> Reading:
+    """Say which tokens a head reads one by one."""
+    if isinstance(head, TaggerSettings):
+        return Reading(piece=head.piece)
+    if isinstance(head, ChoiceSettings):
+        return Reading(continued=head.max_pieces, leading_space=head.leading_space)
+    return Reading()
 
 
 def describe_labels(engine: Engine, card: TaskCard, settings: RunSettings) -> Float[Tensor, "C D"]:
@@ -207,27 +215,63 @@ def describe_labels(engine: Engine, card: TaskCard, settings: RunSettings) -> Fl
 
 
 def build_member(
-    run: RunPlan, card: TaskCard, encoder: Encoder, backbone: Backbone, head: Head
+    run: RunPlan,
+    card: TaskCard,
+    encoder: Encoder,
+    engine: Engine,
+    examples: tuple[Sequence[Encoded], Tensor],
+    answering: tuple[Head, LinearMap | None],
 ) -> Member:
-    """Build one run's parts and encode its examples."""
-    settings = run.settings
+    """Build one run's parts and encode its dev examples.
+
+    Args:
+        run: The run.
+        card: Its task.
+        encoder: Of its layout.
+        engine: Its backbone's weights may be trained from here on.
+        examples: Its training examples, encoded, and their labels.
+        answering: Its head, and the head's weights.
+    """
+    settings, backbone = run.settings, engine.backbone
+    head, weights = answering
     assert settings.train_seed is not None
-    train = encoder.encode(run.draw.train)
+    dev = encoder.encode(run.draw.dev)
     neutral = neutral_inputs(head_of(settings), encoder, card)
     parts: dict[str, TrainablePart] = {**build_prompts(run, card, backbone)}
-    ids = np.concatenate([run for encoded in [*train, *neutral] for run in encoded.hard])
-    parts |= build_weight_parts(run, backbone, head, ids.tolist())
+    parts |= build_deep_prompts(run, backbone)
+    parts |= build_weight_parts(run, backbone, head, chain(examples[0], neutral))
+    if weights is not None:
+        parts[HEAD] = weights
     return Member(
         parts=parts,
         head=head,
-        train=train,
-        train_labels=label_tensor([example.label for example in run.draw.train], card.labels),
-        dev=encoder.encode(run.draw.dev) if run.draw.dev else [],
-        dev_labels=label_tensor([example.label for example in run.draw.dev], card.labels),
+        train=examples[0],
+        train_labels=examples[1],
+        dev=dev,
+        dev_labels=label_tensor(run.draw.dev, dev, card.labels),
         settings=settings.training,
         seed=settings.train_seed,
         width=backbone.facts.width,
         neutral=neutral,
+        text_end=text_end(settings, backbone),
+    )
+
+
+def instruction_of(card: TaskCard, backbone: Backbone) -> Layout:
+    """Give the layout with which a backbone is asked without a prompt."""
+    mask = " {mask}" if backbone.facts.guesses_masks else ""
+    return parse_layout(card.instruction_layout() + mask, card.columns.fields)
+
+
+def text_end(settings: RunSettings, backbone: Backbone) -> int | None:
+    """Say at which position texts end in front of a deep prompt behind them.
+
+    Where positions count relative to one another, its keys stand at a fixed place, so that they are
+    as far from what reads them behind a short text as behind a long one.
+    """
+    suffix = any(part.position == "suffix" for part in settings.deep_prompts.values())
+    return (
+        settings.backbone.max_tokens if suffix and backbone.layer_facts.is_shift_invariant else None
     )
 
 
@@ -238,50 +282,3 @@ def neutral_inputs(head: HeadSettings, encoder: Encoder, card: TaskCard) -> list
     names = tuple(card.columns.fields)
     fields = [dict.fromkeys(names, text) for text in CONTENT_FREE[head.calibration]]
     return encoder.encode([Example(str(i), "", own) for i, own in enumerate(fields)])
-
-
-def build_head(
-    settings: HeadSettings,
-    engine: Engine,
-    words: Words | None,
-    descriptions: Tensor | None,
-    examples: tuple[Sequence[Encoded], Tensor],
-) -> Head:
-    """Build the head a run trains with.
-
-    Without descriptions the class vectors of training are the class means of the unprompted
-    training vectors.
-    """
-    if isinstance(settings, VerbalizerSettings):
-        assert words is not None
-        return VerbalizerHead(engine.backbone, words, settings)
-    assert descriptions is not None
-    weights = settings.prototypes
-    if weights.descriptions == 0:
-        train, labels = examples
-        bare = engine.bare(train).mean
-        descriptions = class_means(bare, labels.to(bare.device), descriptions)
-    return SimilarityHead(
-        descriptions, settings.temperature, weights.descriptions, weights.examples
-    )
-
-
-def saved_head(settings: HeadSettings, saved: dict[str, Tensor], backbone: Backbone) -> Head:
-    """Build the head of a finished run from its tensors.
-
-    Raises:
-        KeyError: A tensor is missing.
-    """
-    device = backbone.device
-    if isinstance(settings, VerbalizerSettings):
-        pieces = tuple(tuple(i for i in row if i >= 0) for row in saved["pieces"].tolist())
-        prior = saved["prior"].to(device) if "prior" in saved else None
-        return VerbalizerHead(backbone, Words(pieces), settings, prior)
-    assert isinstance(settings, SimilaritySettings)
-    return SimilarityHead(
-        saved["descriptions"].to(device),
-        settings.temperature,
-        settings.prototypes.descriptions,
-        settings.prototypes.examples,
-        saved["examples"].to(device) if "examples" in saved else None,
-    )

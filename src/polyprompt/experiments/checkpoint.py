@@ -16,7 +16,7 @@ from polyprompt.errors import StoreError
 from polyprompt.experiments import kept
 from polyprompt.experiments.accounting import peak_memory_bytes
 from polyprompt.experiments.clock import Clock
-from polyprompt.experiments.recorded import PromptPath
+from polyprompt.experiments.watching import Watched
 from polyprompt.models.backbone import Backbone
 from polyprompt.prediction.predict import Answers
 from polyprompt.records import StepRecord
@@ -66,8 +66,15 @@ class Checkpoint:
         notes, self._notes = self._notes, []
         return notes
 
-    def is_due(self) -> bool:
-        """Say whether as much would be lost as may be lost, or as writing is worth."""
+    def is_due(self, step: int | None = None) -> bool:
+        """Say whether as much would be lost as may be lost, or as writing is worth.
+
+        Args:
+            step: Of training, where it is training that may be lost.
+        """
+        every = self._engine.resume_steps
+        if every is not None and step and step % every == 0:
+            return True
         if self._seconds is None:
             return False
         return time.monotonic() - self._since >= max(self._seconds, _SHARE * self._cost)
@@ -76,19 +83,19 @@ class Checkpoint:
         self,
         training: Training,
         steps: Sequence[Sequence[StepRecord]],
-        paths: Mapping[int, PromptPath],
+        watching: Mapping[int, Watched],
     ) -> None:
         """Write where training stands.
 
         Args:
             training: Between two steps, or ended.
             steps: All records so far, by run.
-            paths: Of the prompts that are recorded, by run.
+            watching: What is noted of runs, by run.
         """
-        if self._seconds is None:
+        if self._seconds is None and self._engine.resume_steps is None:
             return
         tensors, values = state_of(training)
-        for run, path in paths.items():
+        for run, path in watching.items():
             tensors |= {f"path{run}.{k}": torch.from_numpy(v) for k, v in path.arrays().items()}
         values["circumstances"] = _circumstances(training.engine)
         lines = [json.dumps(asdict(step)) for of_run in steps for step in of_run]
@@ -104,13 +111,13 @@ class Checkpoint:
         self._cost = self._since - began
 
     def take_up_training(
-        self, training: Training, paths: Mapping[int, PromptPath]
+        self, training: Training, watching: Mapping[int, Watched]
     ) -> list[StepRecord]:
         """Go on from where training stood, if that is known; else begin, and forget all answers.
 
         Args:
             training: Just built.
-            paths: Of the prompts that are recorded, by run.
+            watching: What is noted of runs, by run.
 
         Returns:
             The records so far; nothing if it begins.
@@ -120,8 +127,8 @@ class Checkpoint:
                 kept.clear(self.path)
                 return []
             tensors, values = kept.read_tensors(self.path / kept.TRAINING)
-            arrays = {run: _of_path(tensors, run) for run in paths}
-            _check_paths(training, arrays)
+            arrays = {run: _of_path(tensors, run) for run in watching}
+            _check_noted(training, watching, arrays)
             records = self._records(values["step"])
             costs = self._latest_costs(values)
             resume(training, _without_paths(tensors), values)
@@ -131,7 +138,7 @@ class Checkpoint:
             return []
         if not training.ended:  # its end could not be kept: answers behind it may be of another
             kept.drop_blocks(self.path)
-        for run, path in paths.items():
+        for run, path in watching.items():
             path.take_up(arrays[run])
         self._go_on(training.engine, values.get("circumstances", {}), costs)
         return records
@@ -243,14 +250,20 @@ class Checkpoint:
         )
 
 
-def _check_paths(training: Training, arrays: Mapping[int, Mapping[str, np.ndarray]]) -> None:
-    """Find out whether the paths that are asked for were noted from the beginning.
+def _check_noted(
+    training: Training,
+    watching: Mapping[int, Watched],
+    arrays: Mapping[int, Mapping[str, np.ndarray]],
+) -> None:
+    """Find out whether what is asked for was noted from the beginning.
 
     Raises:
-        StoreError: One was not.
+        StoreError: Something was not.
     """
-    if any(training.members[run].prompts and not found for run, found in arrays.items()):
-        raise StoreError("the paths of prompts, which are asked for now, were not noted")
+    for run, found in arrays.items():
+        missing = watching[run].lacks(found, training.members[run])
+        if missing:
+            raise StoreError(f"{missing[0]}, which is to be recorded now, was not noted")
 
 
 def _without_paths(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,20 +5,24 @@ from collections.abc import Generator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from polyprompt.baselines.text import majority, tfidf_svm
+from polyprompt.baselines.text import majority, tfidf_svm, word_tags
 from polyprompt.baselines.vectors import closed_form, logistic_regression
-from polyprompt.capabilities import SimilaritySettings
 from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.events import Event
-from polyprompt.experiments.in_context import Instructed
+from polyprompt.experiments.in_context import Instructed, zero_shot_choices
 from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.head_settings import SimilaritySettings
 from polyprompt.records import Example
 from polyprompt.training.member import Member
 
 _OF_FROZEN = (
     "baselines on the frozen backbone are left out, because this run trains its weights; a run "
     "with frozen weights has them"
+)
+_NOT_OF_FROZEN = (
+    "baselines on the frozen backbone's vectors of texts are left out, because they answer whole "
+    "texts with a class"
 )
 Scores = dict[str | None, NDArray[np.float32]]
 
@@ -54,8 +58,13 @@ class Baselines:
         head = _head_key(run)
         key = (drawn, run.settings.source, head, run.settings.draw_seed)
         if key not in self._known:
-            scores, note = self._of_text(run), _OF_FROZEN
-            if not self._plan.trains_weights:
+            scores, note = self._of_text(run), ""
+            if self._plan.card.kind != "classification":
+                note = _OF_FROZEN if self._plan.trains_weights else _NOT_OF_FROZEN
+                scores |= yield from self._of_choices(run)
+            elif self._plan.trains_weights:
+                note = _OF_FROZEN
+            else:
                 of_decoder, note = yield from self._of_decoder(run)
                 scores |= self._of_vectors(run) | of_decoder
             self._known[key] = scores, note
@@ -68,15 +77,39 @@ class Baselines:
 
     def _of_text(self, run: RunPlan) -> Scores:
         """Fit and apply what sees no backbone."""
+        if self._plan.card.tags_words:
+            return self._of_words(run)
         labels = self._plan.card.labels
         pool = self._plan.data.of("train", run.settings.source) or run.draw.train
         of_pool = [labels.index(str(example.label)) for example in pool]
         texts = [_text(example) for example in self._examples]
         train = [_text(example) for example in run.draw.train]
+        found: Scores = {"majority": majority(of_pool, len(labels), len(texts))}
+        if self._plan.card.kind == "classification":
+            found["tfidf_svm"] = tfidf_svm(train, self._numbers(run), len(labels), texts)
+        return found
+
+    def _of_words(self, run: RunPlan) -> Scores:
+        """Fit and apply what tags words without a backbone."""
+        labels = self._plan.card.labels
+        pairs = [
+            (word, labels.index(tag))
+            for example in run.draw.train
+            for word, tag in zip(example.words, example.tags, strict=True)
+        ]
+        words = [word for example in self._examples for word in example.words]
+        of_train = [tag for _, tag in pairs]
         return {
-            "majority": majority(of_pool, len(labels), len(texts)),
-            "tfidf_svm": tfidf_svm(train, self._numbers(run), len(labels), texts),
+            "majority": majority(of_train, len(labels), len(words)),
+            "word_tags": word_tags(pairs, len(labels), words),
         }
+
+    def _of_choices(self, run: RunPlan) -> Generator[Event, None, Scores]:
+        """Ask a decoder without training it which answer it is; nothing for other tasks."""
+        if self._plan.card.kind != "choice" or self._plan.trains_weights:
+            return {}
+        asked = zero_shot_choices(self._plan, self._group, run, self._examples)
+        return {"zero_shot_instruction": (yield from asked)}
 
     def _of_vectors(self, run: RunPlan) -> Scores:
         """Fit and apply what stands on the frozen backbone's vectors of texts."""
@@ -109,6 +142,11 @@ class Baselines:
         if head not in self._zero_shot:
             self._zero_shot[head] = yield from self._instructed.zero_shot(run)
         scores: Scores = {"zero_shot_instruction": self._zero_shot[head]}
+        if self._group.engine.backbone.facts.guesses_masks:
+            return (
+                scores,
+                "no in-context baseline: examples stand in front of a decoder's text alone",
+            )
         if not run.settings.in_context_tokens:
             return scores, "no in-context baseline (in_context_tokens=0)"
         shown = self._instructed.demonstrations(run)

@@ -1,18 +1,23 @@
 """Refuses, before anything loads, settings that do not make sense together."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from polyprompt.capabilities import (
-    FAMILIES,
-    Attention,
+from polyprompt.capabilities import FAMILIES, Attention, RunSettings
+from polyprompt.errors import ConfigError, LayoutError, listing, nearest
+from polyprompt.experiments.part_checks import (
+    check_deep_prompts,
+    check_soft_prompts,
+    check_trained,
+    check_weights,
+)
+from polyprompt.head_settings import (
+    HEADS_OF_TASKS,
+    ChoiceSettings,
     HeadSettings,
-    RunSettings,
+    SimilaritySettings,
     VerbalizerSettings,
 )
-from polyprompt.errors import ConfigError, LayoutError, listing, nearest
 from polyprompt.models.locate import locate
-from polyprompt.part_settings import InitialSettings
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Layout, parse_layout
 
@@ -36,25 +41,20 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
         ConfigError: Something does not fit; says what to set.
     """
     _check_sources(settings)
-    _check_family(settings)
+    _check_family(settings, card)
+    _check_layout(settings, layout)
     _check_head(head_of(settings), card)
     _check_instruction(head_of(settings), card)
-    _check_weights(settings)
-    soft = settings.soft_prompts
-    if not settings.weight_parts and not any(part.trained for part in soft.values()):
-        raise ConfigError("Nothing is trained: no part has trained: true.")
-    if not settings.weight_parts and not layout.slots:
-        raise ConfigError("Nothing is trained: the layout has no slot, e.g. {task:10}.")
-    for slot in layout.slots:
-        _check_initial(slot.name, slot.length, soft[slot.name].initial, card)
-        if soft[slot.name].reparameteriser is not None and not soft[slot.name].trained:
-            raise ConfigError(
-                f"parts.{slot.name}: with trained: false there is nothing to reparameterise. Take "
-                "one of the two out."
-            )
+    check_weights(settings)
+    check_trained(settings)
+    check_soft_prompts(settings, layout, card)
+    check_deep_prompts(settings, layout)
     positions = locate(settings.backbone).max_positions
     if positions is not None:
-        check_positions(settings, layout.prompt_length, positions, settings.backbone.name)
+        head = head_of(settings)
+        answer = head.max_pieces if isinstance(head, ChoiceSettings) else 0
+        places = layout.prompt_length + settings.deep_places + answer
+        check_positions(settings, places, positions, settings.backbone.name)
 
 
 def check_positions(
@@ -64,7 +64,7 @@ def check_positions(
 
     Args:
         settings: For the most tokens of a text.
-        prompt_length: Soft tokens, and those of a label word behind them.
+        prompt_length: Places of prompts, and of a label word or an answer behind them.
         positions: Of the model.
         backbone: Its name.
 
@@ -80,10 +80,29 @@ def check_positions(
         if room >= 16
         else f"Set the prompt's length to {max(positions - limit, 1)} or less"
     )
+    head = settings.head
+    of_answer = ""
+    if isinstance(head, ChoiceSettings):
+        of_answer = f", answers (head.max_pieces={head.max_pieces}) counted,"
+        hint += ", or a smaller head.max_pieces"
     raise ConfigError(
-        f"A prompt of {prompt_length} tokens and texts of up to {limit} need "
+        f"A prompt of {prompt_length} tokens{of_answer} and texts of up to {limit} need "
         f"{prompt_length + limit} positions; {backbone} has {positions}. {hint}."
     )
+
+
+def check_slots(settings: RunSettings) -> None:
+    """Check that the layout names no part that has no slot.
+
+    Raises:
+        ConfigError: It names a deep prompt, or a part that trains weights.
+    """
+    for name, part in settings.parts.items():
+        if part.kind != "soft_prompt" and f"{{{name}" in (settings.layout or ""):
+            raise ConfigError(
+                f"layout: '{name}' is a part of kind {part.kind} and stands in no slot. Take "
+                f"{{{name}}} out of the layout."
+            )
 
 
 def check_gap(settings: RunSettings, card: TaskCard) -> None:
@@ -104,11 +123,28 @@ def check_gap(settings: RunSettings, card: TaskCard) -> None:
 
 
 def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
-    """Check that recorded states can be compared with the source languages'.
+    """Check that what is to be recorded is there, and states can be compared with the source's.
 
     Raises:
-        ConfigError: A source language is not tested.
+        ConfigError: A source language is not tested, or layers are asked for that a deep prompt
+            stands beside.
     """
+    inside = sorted({"states", "attention"}.intersection(settings.record))
+    if inside and settings.deep_prompts:
+        raise ConfigError(
+            f"record: {listing(inside)} of layers with a deep prompt beside them are not recorded. "
+            "Take it out of record."
+        )
+    head = head_of(settings)
+    assert settings.backbone.family is not None
+    usual = FAMILIES[settings.backbone.family].pooling
+    pooled = getattr(head, "pooling", usual) == usual
+    masked = settings.backbone.family == "masked" and head.kind == "verbalizer"
+    if inside and (masked or not pooled or head.kind in {"tagger", "choice"}):
+        raise ConfigError(
+            f"record: {listing(inside)} are recorded for heads that read the {usual} state of this "
+            f"backbone; this {head.kind} reads others. Take it out of record."
+        )
     missing = set(settings.source).difference(tested)
     if "states" in settings.record and missing:
         raise ConfigError(
@@ -145,28 +181,8 @@ def check_fit(settings: RunSettings) -> RunSettings:
     return settings
 
 
-def _check_weights(settings: RunSettings) -> None:
-    """Check the parts that reach the weights against one another and against the backbone."""
-    names = list(settings.weight_parts)
-    if len(names) > 1:
-        raise ConfigError(f"parts: {listing(names)} all train the weights. Keep one of them.")
-    if not names:
-        return
-    where = f"parts.{names[0]} (kind {settings.parts[names[0]].kind})"
-    if settings.backbone.quantization is not None:
-        raise ConfigError(
-            f"{where}: weights of {settings.backbone.quantization} cannot be trained. Take "
-            "backbone.quantization out."
-        )
-    if settings.backbone.device_map is not None:
-        raise ConfigError(
-            f"{where}: weights that are spread over devices are not trained. Set backbone.device "
-            "instead of backbone.device_map."
-        )
-
-
-def _check_family(settings: RunSettings) -> None:
-    """Check attention and head against what the backbone's family offers."""
+def _check_family(settings: RunSettings, card: TaskCard) -> None:
+    """Check attention and head against what the backbone's family offers, and the head's task."""
     name, head = settings.backbone.family, head_of(settings)
     assert name is not None
     family, attention = FAMILIES[name], attention_of(settings)
@@ -176,6 +192,38 @@ def _check_family(settings: RunSettings) -> None:
     if head.kind not in family.heads:
         raise ConfigError(
             f"head.kind={head.kind}: the family '{name}' answers through {listing(family.heads)}."
+            + (" backbone.family=embedding reads it as a sentence encoder." * (name == "masked"))
+        )
+    if (
+        name == "masked"
+        and isinstance(head, VerbalizerSettings)
+        and head.several_pieces != "refuse"
+    ):
+        raise ConfigError(
+            f"head.several_pieces={head.several_pieces}: there is one mask, so that a word has one "
+            "piece. Set head.several_pieces=refuse."
+        )
+    able = [kind for kind in HEADS_OF_TASKS[card.kind] if kind in family.heads]
+    if head.kind not in able:
+        advice = f"Set head.kind to {listing(able)}." if able else "Take a decoder."
+        raise ConfigError(
+            f"head.kind={head.kind} cannot answer the {card.kind} task '{card.name}'. {advice}"
+        )
+
+
+def _check_layout(settings: RunSettings, layout: Layout) -> None:
+    """Check that there is a word to be guessed where the backbone guesses words, and only there."""
+    guesses = settings.backbone.family == "masked" and head_of(settings).kind == "verbalizer"
+    if guesses and layout.masks != 1:
+        raise ConfigError(
+            f"The layout has {layout.masks} masks; this backbone answers with the word at one. "
+            "Write e.g. layout='{text} {mask}{task:10}', or set backbone.family=embedding to read "
+            "it as a sentence encoder."
+        )
+    if not guesses and layout.masks:
+        raise ConfigError(
+            "The layout has a {mask}, which only a verbalizer over a masked language model reads. "
+            "Take it out."
         )
 
 
@@ -192,7 +240,9 @@ def _check_head(head: HeadSettings, card: TaskCard) -> None:
         faults += [f"the label '{label}' has no word" for label in missing]
         if faults:
             raise ConfigError(f"head.words: {'; '.join(faults)}.")
-    elif head.prototypes.descriptions == 0 and head.prototypes.examples == 0:
+        return
+    weights = head.prototypes if isinstance(head, SimilaritySettings) else None
+    if weights is not None and weights.descriptions == 0 and weights.examples == 0:
         raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
 
 
@@ -203,17 +253,3 @@ def _check_instruction(head: HeadSettings, card: TaskCard) -> None:
             parse_layout(card.instruction_layout(), card.columns.fields)
         except LayoutError as error:
             raise LayoutError(f"The card's instruction: {error}") from error
-
-
-def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskCard) -> None:
-    """Check that an initial value has what it needs."""
-    where = f"parts.{slot}.initial"
-    if initial.kind == "text" and not (initial.text or "").strip():
-        raise ConfigError(f"{where}: kind=text needs words: set {where}.text.")
-    if initial.kind == "descriptions" and length < len(card.labels):
-        raise ConfigError(
-            f"A prompt of length {length} cannot hold {len(card.labels)} label descriptions. "
-            f"Set its length to {len(card.labels)} or more, or choose another initial value."
-        )
-    if initial.kind == "file" and not (initial.path and Path(initial.path).is_file()):
-        raise ConfigError(f"{where}: there is no file '{initial.path}'. Set {where}.path.")

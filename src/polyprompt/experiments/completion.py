@@ -1,13 +1,31 @@
 """Writes out what a run's settings leave to backbone and card, before anything is loaded."""
 
-from polyprompt.capabilities import FAMILIES, RunSettings, SimilaritySettings, VerbalizerSettings
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from polyprompt.capabilities import FAMILIES, Attention, FamilyTraits, RunSettings
+from polyprompt.head_settings import (
+    HEADS_OF_TASKS,
+    ChoiceSettings,
+    ClassifierSettings,
+    HeadSettings,
+    SimilaritySettings,
+    TaggerSettings,
+    VerbalizerSettings,
+)
 from polyprompt.models.locate import locate
 from polyprompt.models.precision import reading_dtype
 from polyprompt.tasks.card import TaskCard
 
 _WEIGHT_RATES = {"full": 1e-5, "lora": 2e-4}
 """Peak rates of parts that reach the weights, where none is set; the smallest of a run counts."""
-_HEADS = {"similarity": SimilaritySettings, "verbalizer": VerbalizerSettings}
+_HEADS: Mapping[str, Callable[[], HeadSettings]] = {
+    "similarity": SimilaritySettings,
+    "verbalizer": VerbalizerSettings,
+    "classifier": partial(ClassifierSettings, kind="classifier"),
+    "tagger": partial(TaggerSettings, kind="tagger"),
+    "choice": partial(ChoiceSettings, kind="choice"),
+}
 
 
 def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
@@ -21,18 +39,41 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
     backbone = settings.backbone.model_copy(
         update={
             "family": place.family,
-            "attention": settings.backbone.attention or family.attentions[0],
+            "attention": settings.backbone.attention or _default_attention(family, card),
             "revision": place.commit or None,
             "reading_dtype": reading_dtype(settings.backbone),
         }
     )
-    head = settings.head or _HEADS[family.heads[0]]()
-    if isinstance(head, VerbalizerSettings):
-        words = card.words_for(place.model_type) | (head.words or {})
-        head = head.model_copy(update={"words": words})
+    head = _completed(settings.head or _default_head(family, card), family, card, place.model_type)
     rate = settings.training.learning_rate or _learning_rate(settings, family.learning_rate)
     training = settings.training.model_copy(update={"learning_rate": rate})
     return settings.model_copy(update={"backbone": backbone, "head": head, "training": training})
+
+
+def _default_attention(family: FamilyTraits, card: TaskCard) -> Attention:
+    """Give the family's first attention; where words are tagged, one in which they see prompts."""
+    reached = [kind for kind in family.attentions if kind is not Attention.ONE_WAY]
+    return (reached if card.tags_words else family.attentions)[0]
+
+
+def _default_head(family: FamilyTraits, card: TaskCard) -> HeadSettings:
+    """Give the family's first head that can answer a task; its first one where none can."""
+    fitting = [kind for kind in family.heads if kind in HEADS_OF_TASKS[card.kind]]
+    return _HEADS[(fitting or family.heads)[0]]()
+
+
+def _completed(
+    head: HeadSettings, family: FamilyTraits, card: TaskCard, model_type: str
+) -> HeadSettings:
+    """Write out what a head leaves to family and card."""
+    if isinstance(head, VerbalizerSettings):
+        words = card.words_for(model_type) | (head.words or {})
+        return head.model_copy(update={"words": words})
+    if isinstance(head, ClassifierSettings):
+        return head.model_copy(update={"pooling": head.pooling or family.pooling})
+    if isinstance(head, TaggerSettings):
+        return head.model_copy(update={"piece": head.piece or family.piece})
+    return head
 
 
 def _learning_rate(settings: RunSettings, of_prompts: float) -> float:

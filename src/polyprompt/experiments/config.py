@@ -214,7 +214,7 @@ def _path(places: Sequence[Any]) -> list[str]:
 
 
 _UNION_MARKS = {
-    "int", "str", "literal['all']", "tuple[str, ...]", "function-before[_as_list()]",
+    "int", "str", "literal['all']", "tuple[str, ...]", "function-before[as_list()]",
     "similarity", "verbalizer",
 }  # fmt: skip
 

@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 import torch
 
-from polyprompt.capabilities import SimilaritySettings
 from polyprompt.data.encoding import Encoded, Encoder
 from polyprompt.engine.inside import look_inside
-from polyprompt.experiments.assemble import Group, build_encoder, build_group, read_on, words_of
+from polyprompt.experiments.assemble import Group, build_encoder, build_group, read_on
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.events import Event
+from polyprompt.experiments.heads import words_of
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.experiments.recorded import chosen_items
 from polyprompt.experiments.study import groups_left
+from polyprompt.head_settings import SimilaritySettings
 from polyprompt.models.backbone import Backbone
 from polyprompt.report.score_tables import Table
 from polyprompt.training.loop import add_gradients
@@ -141,7 +142,7 @@ def _probe(plan: GroupPlan, backbone: Backbone, reader: Backbone) -> _Rates:
     rows = {run: next(member.batches()) for run, member in enumerate(members)}
     for run, member in enumerate(members):
         some = [member.train[row] for row in rows[run]]
-        group.engine.keep(some, prompts_of([member]).lengths[0])
+        group.engine.keep(some, prompts_of([member]).shapes[0])
     train = _rate(backbone, lambda: add_gradients(group.engine, members, rows))
     test = plan.data.splits["test"]
     inputs = group.encoder.encode(test[:: max(1, len(test) // _PROBED_INPUTS)][:_PROBED_INPUTS])
@@ -192,7 +193,7 @@ def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
     inputs, texts = len(tested), _tokens(encoder.encode(tested))
     train, dev, read, longest = 0.0, 0.0, float(texts if cached else 0), 0
     for run in plan.runs:
-        live = run.layout.prompt_length + behind
+        live = run.layout.prompt_length + run.settings.deep_places + behind
         drawn, chosen_by = (encoder.encode(some) for some in (run.draw.train, run.draw.dev))
         steps, epochs = _steps(run)
         longest = max(longest, steps)

@@ -175,9 +175,7 @@ def _validate(
         of_fold |= yield from Baselines(plan, group, held_out, collected.bare[rows]).of(run)
         for baseline, values in of_fold.items():
             joined.setdefault(baseline, np.zeros_like(collected.scores[0]))[rows] = values
-    return prediction_table(
-        plan.runs[0].name, plan.card.name, plan.card.labels, unseen, inputs, joined
-    )
+    return prediction_table(plan.runs[0].name, plan.card, unseen, inputs, joined)
 
 
 def _at(fold_of: NDArray[np.int64] | None, rows: NDArray[np.int64]) -> NDArray[np.int64]:

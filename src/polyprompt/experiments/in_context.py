@@ -2,26 +2,65 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyprompt.capabilities import VerbalizerSettings
 from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.data.pieces import pieces_behind
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import in_batches
-from polyprompt.experiments.assemble import Group, build_engine, neutral_inputs
+from polyprompt.experiments.assemble import (
+    Group,
+    build_encoder,
+    build_engine,
+    instruction_of,
+    neutral_inputs,
+)
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.head_settings import VerbalizerSettings
 from polyprompt.heads.head import States
-from polyprompt.heads.verbalizer import VerbalizerHead, pieces_behind
+from polyprompt.heads.verbalizer import VerbalizerHead
 from polyprompt.records import Example
 from polyprompt.seeds import generator
 
 BETWEEN_EXAMPLES = "\n\n"
+
+
+def zero_shot_choices(
+    plan: GroupPlan, group: Group, run: RunPlan, examples: Sequence[Example]
+) -> Generator[Event, None, NDArray[np.float32]]:
+    """Score the texts that items offer as answers behind the card's instruction alone, N × C.
+
+    Args:
+        plan: Of a group whose backbone is frozen.
+        group: For its backbone and heads.
+        run: For its settings.
+        examples: The items.
+    """
+    backbone = group.engine.backbone
+    encoder = build_encoder(instruction_of(plan.card, backbone), run.settings, backbone)
+    engine = build_engine("cached", backbone, plan.engine)
+    head = group.members[plan.runs.index(run)].head
+    inputs = encoder.encode(examples)
+    scores = np.zeros((len(inputs), len(plan.card.labels)), dtype=np.float32)
+    done = 0
+
+    def compute(rows: list[int]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return head.scores(engine.bare([inputs[row] for row in rows])).float().cpu().numpy()
+
+    lengths = [one.tokens + one.continued for one in inputs]
+    for rows, values in in_batches(engine.allowance, lengths, compute):
+        scores[rows] = values
+        done += len(rows)
+        yield Event("baselines", done, len(inputs))
+    return scores
 
 
 @dataclass(frozen=True)
@@ -75,7 +114,8 @@ class Instructed:
         longest = max((one.tokens for one in self._inputs), default=0) + max(map(len, words))
         facts = self._engine.backbone.facts
         room = min(run.settings.in_context_tokens, facts.max_positions - longest)
-        between = pieces_behind(self._engine.backbone, BETWEEN_EXAMPLES)
+        tokenizer: Any = self._engine.backbone.tokenizer  # transformers' class has more overloads
+        between = pieces_behind(tokenizer, BETWEEN_EXAMPLES)
         prefix = self._alone.begin.tolist()
         used = 0
         for example, encoded in self._in_rounds(run):

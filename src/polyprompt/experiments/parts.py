@@ -1,15 +1,17 @@
 """Builds a run's parts from its settings, and puts saved ones back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from polyprompt.data.encoding import Encoded
 from polyprompt.experiments.plan import RunPlan
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.part_settings import FullSettings, LoraSettings
 from polyprompt.seeds import generator
 from polyprompt.tasks.card import TaskCard
+from polyprompt.tuning.deep_prompt import DeepPrompt, LayerShape
 from polyprompt.tuning.full import Full, apply_full
 from polyprompt.tuning.initialisers import INITIALISERS, InitialRequest, saved_prompt
 from polyprompt.tuning.lora import Lora, apply_lora
@@ -50,8 +52,37 @@ def build_prompts(run: RunPlan, card: TaskCard, backbone: Backbone) -> dict[str,
     return prompts
 
 
+def build_deep_prompts(run: RunPlan, backbone: Backbone) -> dict[str, DeepPrompt]:
+    """Build a run's deep prompts, each from its own stream.
+
+    Raises:
+        DataError: One that a run goes on from cannot be read, or is of another shape.
+    """
+    prompts: dict[str, DeepPrompt] = {}
+    if not run.settings.deep_prompts:
+        return prompts
+    layers = [LayerShape(*shape) for shape in backbone.layer_facts.shapes]
+    for name, settings in run.settings.deep_prompts.items():
+        initial = settings.initial
+        prompt = DeepPrompt(
+            settings.length,
+            layers,
+            generator(run.settings.train_seed or 0, "initial", name),
+            position=settings.position,
+            bound=initial.bound,
+            width=backbone.facts.width,
+            hidden=settings.projection,
+            dropout=settings.dropout,
+            trained=settings.trained,
+        )
+        if initial.kind == "file":
+            prompt.resume(saved_prompt(initial.path or ""), initial.path or "")
+        prompts[name] = prompt.to(backbone.device)
+    return prompts
+
+
 def build_weight_parts(
-    run: RunPlan, backbone: Backbone, head: Head, ids: list[int]
+    run: RunPlan, backbone: Backbone, head: Head, inputs: Iterable[Encoded]
 ) -> dict[str, WeightPart]:
     """Build a run's parts that reach the weights; from here on the backbone is no longer frozen.
 
@@ -59,7 +90,7 @@ def build_weight_parts(
         run: The run.
         backbone: Changed in place.
         head: Its own words are trained too.
-        ids: Words that occur in what is trained on.
+        inputs: All that is trained on; its words' rows of the table alone can have a gradient.
     """
     parts: dict[str, WeightPart] = {}
     for name, settings in run.settings.weight_parts.items():
@@ -68,9 +99,14 @@ def build_weight_parts(
             parts[name] = Lora(backbone, settings, rng)
         else:
             some = not head.reads_vocabulary and run.settings.training.weight_decay == 0
-            words = [*ids, *head.word_ids] if some else None
+            words = [*_words(inputs), *head.word_ids] if some else None
             parts[name] = Full(backbone, words, is_kept=settings.save)
     return parts
+
+
+def _words(inputs: Iterable[Encoded]) -> set[int]:
+    """Collect the words of inputs."""
+    return {word for one in inputs for run in one.hard for word in run.tolist()}
 
 
 def apply_weight_part(

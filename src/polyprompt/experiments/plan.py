@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from polyprompt.capabilities import EngineSettings, RunSettings, VerbalizerSettings
+from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.fewshot import Sampling, draw_examples, positions
-from polyprompt.data.readers import TaskData, local_files, read_task
+from polyprompt.data.readers import TaskData, read_task
 from polyprompt.engine.engine import Choice, choose
 from polyprompt.errors import ConfigError, PolypromptError, all_faults
 from polyprompt.experiments.compatibility import (
@@ -16,26 +16,19 @@ from polyprompt.experiments.compatibility import (
     check_gap,
     check_parts,
     check_record,
+    check_slots,
     head_of,
 )
 from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
-from polyprompt.fingerprint import file_sha256, fingerprint
+from polyprompt.experiments.naming import data_identity, group_key, run_name
 from polyprompt.models.hub import forget
-from polyprompt.models.locate import locate
 from polyprompt.part_settings import Reach
 from polyprompt.records import Draw, Example
 from polyprompt.tasks.card import TaskCard, load_card
-from polyprompt.tasks.layout import Layout, parse_layout
-
-RESULT_FORMAT = 2
-"""Changes when the same settings would give other results."""
+from polyprompt.tasks.layout import Layout, parse_layout, without_slots
 
 LIVE_TOKENS_PER_GROUP = 512
-_OF_A_RUN = {
-    "arm", "seed", "draw_seed", "train_seed", "shots", "article_gap", "training", "head", "source",
-    "source_temperature", "source_shares",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,13 +131,14 @@ def _repeated(plans: Sequence[RunPlan]) -> list[PolypromptError]:
 def plan_with_data(settings: RunSettings, card: TaskCard, draw: Draw, origin: str) -> RunPlan:
     """Plan a run on examples that are already in memory."""
     settings = complete(settings, card)
-    return RunPlan(settings, draw, _layout(settings, card), _run_name(settings, origin), origin)
+    return RunPlan(settings, draw, _layout(settings, card), run_name(settings, origin), origin)
 
 
 def _layout(settings: RunSettings, card: TaskCard) -> Layout:
     """Parse a run's layout and check what stands in it."""
+    check_slots(settings)
     layout = parse_layout(
-        settings.layout or card.layout,
+        layout_text(settings, card),
         card.columns.fields,
         {name: part.length for name, part in settings.soft_prompts.items()},
     )
@@ -152,12 +146,23 @@ def _layout(settings: RunSettings, card: TaskCard) -> Layout:
     return layout
 
 
+def layout_text(settings: RunSettings, card: TaskCard) -> str:
+    """Give a run's layout: its own, or the card's without slots that nothing stands in."""
+    if settings.layout is not None:
+        return settings.layout
+    usual = without_slots(card.layout, card.columns.fields, settings.soft_prompts)
+    if settings.backbone.family != "masked" or head_of(settings).kind != "verbalizer":
+        return usual
+    slots = "".join(f"{{{name}}}" for name in settings.soft_prompts)
+    return f"{card.instruction_layout()} {{mask}}{slots}"
+
+
 def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
     """Read a run's task; once for all runs that share it, as long as its files do not change."""
     card = load_card(settings.task)
-    identity = _data_identity(card, settings.data)
-    targets = settings.targets, settings.evaluate
-    key = (settings.task, settings.data, settings.source, *targets, identity)
+    identity = data_identity(card, settings.data)
+    tested = settings.targets, settings.evaluate, settings.test_items
+    key = (settings.task, settings.data, settings.source, *tested, identity)
     return card, _read_data(*key)
 
 
@@ -168,10 +173,11 @@ def _read_data(
     source: tuple[str, ...],
     targets: tuple[str, ...] | None,
     evaluate: Literal["test", "dev", "both"],
+    test_items: int | None,
     _identity: str,
 ) -> TaskData:
     """Read a task's examples; ``_identity`` names the contents of its card and files."""
-    return read_task(load_card(task), folder, source, targets, evaluate)
+    return read_task(load_card(task), folder, source, targets, evaluate, test_items)
 
 
 def _plan_run(settings: RunSettings) -> RunPlan:
@@ -191,8 +197,8 @@ def _plan_run(settings: RunSettings) -> RunPlan:
         settings.source_shares,
     )
     draw = draw_examples(data.splits["train"], data.splits["dev"], card.labels, sampling)
-    identity = _data_identity(card, settings.data)
-    return RunPlan(settings, draw, layout, _run_name(settings, identity), identity)
+    identity = data_identity(card, settings.data)
+    return RunPlan(settings, draw, layout, run_name(settings, identity), identity)
 
 
 def _known(seed: int | None) -> int:
@@ -201,54 +207,29 @@ def _known(seed: int | None) -> int:
     return seed
 
 
-def _run_name(settings: RunSettings, data_identity: str) -> str:
-    """Fingerprint everything that changes a run's result."""
-    value = settings.model_dump(mode="json")
-    for key in ("data", "seed", "record", "record_items"):
-        del value[key]
-    for place in ("device", "device_map"):
-        del value["backbone"][place]
-    if value["backbone"]["quantization"] is None:
-        del value["backbone"]["quantization"]
-    del value["arm"]
-    for holder, key, default in (
-        (value, "evaluate", "test"),
-        (value, "source_shares", None),
-        *((part, "reparameteriser", None) for part in value["parts"].values()),
-    ):
-        if key in holder and holder[key] == default:
-            del holder[key]  # newer than results on disk, which keep their names
-    paths = [p.initial.path for p in settings.soft_prompts.values() if p.initial.path]
-    sums = [file_sha256(Path(path)) for path in paths]
-    place = locate(settings.backbone)
-    return fingerprint([value, data_identity, place.identity, sums, RESULT_FORMAT])
-
-
-def _data_identity(card: TaskCard, folder: str | None) -> str:
-    """Name the contents of a task's card and files."""
-    files = local_files(card, folder)
-    sums = {split: file_sha256(path) for split, path in files.items()}
-    return fingerprint([card.model_dump(mode="json"), sums])
-
-
 def _groups(plans: Sequence[RunPlan], engine: EngineSettings) -> Iterator[GroupPlan]:
     """Put runs together that share backbone, task and the places of their prompts."""
     shared: dict[str, list[RunPlan]] = {}
     for plan in plans:
-        shared.setdefault(_group_key(plan), []).append(plan)
+        shared.setdefault(group_key(plan.settings, plan.layout, plan.name), []).append(plan)
     for members in shared.values():
         start = 0
         while start < len(members):
             end, live = start, 0
             while end < len(members) and (
-                end == start or live + members[end].layout.prompt_length <= LIVE_TOKENS_PER_GROUP
+                end == start or live + _live(members[end]) <= LIVE_TOKENS_PER_GROUP
             ):
-                live += members[end].layout.prompt_length
+                live += _live(members[end])
                 end += 1
             card, _ = task_of(members[start].settings)
             data = _joined([task_of(m.settings)[1] for m in members[start:end]])
             yield make_group(members[start:end], card, data, engine)
             start = end
+
+
+def _live(plan: RunPlan) -> int:
+    """Count the places that a run adds to an input."""
+    return plan.layout.prompt_length + plan.settings.deep_places
 
 
 def _joined(read: Sequence[TaskData]) -> TaskData:
@@ -269,21 +250,13 @@ def make_group(
     """Build a group and choose its engine."""
     first = runs[0]
     attention = attention_of(first.settings)
-    reaches = [first.layout.reach(slot.name, attention) for slot in first.layout.slots]
-    reaches += [Reach.WEIGHTS] * len(first.settings.weight_parts)
+    reaches = reaches_of(first.settings, first.layout)
     return GroupPlan(card, data, tuple(runs), choose(engine.kind, attention, reaches), engine)
 
 
-def _group_key(plan: RunPlan) -> str:
-    """Name what all runs of a group have in common."""
-    value: dict[str, Any] = plan.settings.model_dump(mode="json")
-    for name in _OF_A_RUN:
-        del value[name]
-    value["parts"] = sorted(value["parts"])
-    head = head_of(plan.settings)
-    if isinstance(head, VerbalizerSettings):
-        value["words"] = [head.words, head.leading_space, head.several_pieces]
-    value["layout"] = [repr(run) for run in plan.layout.hard_runs()]
-    if plan.settings.weight_parts:
-        value["alone"] = plan.name
-    return fingerprint(value)
+def reaches_of(settings: RunSettings, layout: Layout) -> list[Reach]:
+    """Say how far each of a run's parts reaches."""
+    attention = attention_of(settings)
+    reaches = [layout.reach(slot.name, attention) for slot in layout.slots]
+    reaches += [part.reach for part in settings.deep_prompts.values()]
+    return reaches + [Reach.WEIGHTS] * len(settings.weight_parts)

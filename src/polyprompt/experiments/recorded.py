@@ -32,10 +32,17 @@ _ROWS = 65536
 class PromptPath:
     """The soft tokens of one run at the start and at the end of every epoch."""
 
-    def __init__(self) -> None:
-        """Begin with nothing noted."""
+    name = "prompt_path"
+
+    def __init__(self, backbone: Backbone) -> None:
+        """Begin with nothing noted; the backbone's words are those that prompts are near to."""
+        self._backbone = backbone
         self._epochs: list[float] = []
         self._vectors: list[np.ndarray] = []
+
+    def expects(self, member: Member) -> bool:
+        """Say whether something is noted of a run's start."""
+        return bool(member.prompts)
 
     def note(self, record: StepRecord, member: Member) -> None:
         """Keep a copy of the prompt, if the step has ended an epoch, or the run."""
@@ -55,7 +62,7 @@ class PromptPath:
         self._epochs = arrays["epochs"].tolist() if arrays else []
         self._vectors = list(arrays["vectors"]) if arrays else []
 
-    def write(self, folder: RunFolder, backbone: Backbone, member: Member) -> None:
+    def write(self, folder: RunFolder, member: Member) -> None:
         """Write epochs (C), vectors (C P D), which was kept, and the words nearest to both ends.
 
         The run has ended, and its prompt is the kept one.
@@ -67,7 +74,7 @@ class PromptPath:
             folder.write_prompt_words([])
             folder.write_arrays("prompt_path", {"epochs": np.zeros(0)})
             return
-        vectors = np.stack(self._vectors)
+        backbone, vectors = self._backbone, np.stack(self._vectors)
         kept = int(np.abs(vectors - _prompt(member)).max((1, 2)).argmin())
         ends = torch.from_numpy(vectors[[0, kept]])
         nearest = [nearest_words(backbone.table, one.to(backbone.device)) for one in ends]
@@ -77,12 +84,6 @@ class PromptPath:
         words = backbone.tokenizer.convert_ids_to_tokens(ids.flatten().tolist())
         folder.write_prompt_words([str(word) for word in words])
         folder.write_arrays("prompt_path", arrays | {"nearest": ids, "cosines": cosines})
-
-
-def asked_paths(plan: GroupPlan) -> dict[int, PromptPath]:
-    """Begin the paths of the runs that ask for them, by the run's number in its group."""
-    asked = [i for i, run in enumerate(plan.runs) if "prompt_path" in run.settings.record]
-    return {index: PromptPath() for index in asked}
 
 
 def _prompt(member: Member) -> Float[np.ndarray, "P D"]:

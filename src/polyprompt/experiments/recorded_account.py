@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from polyprompt.analysis.attention import attention_profile
 from polyprompt.analysis.correlation import Correlation, correlate
+from polyprompt.analysis.epochs import Curve
 from polyprompt.analysis.facts import language_facts
 from polyprompt.analysis.prompt_path import PathFacts, path_facts
 from polyprompt.analysis.representation import Alignment, align, mean_alignment
@@ -19,6 +20,7 @@ from polyprompt.report.recorded_tables import (
     alignment_table,
     attention_table,
     change_table,
+    epoch_table,
     explained_table,
     path_table,
     word_table,
@@ -65,6 +67,7 @@ def recorded_tables(
         *aligned,
         *(_attention(one) for one in found if one.attention),
         *_paths([one for one in found if one.paths]),
+        *_epochs(settings),
     ]
     return tables, notes
 
@@ -75,6 +78,17 @@ def _recorded(setting: Setting) -> Recorded:
     return Recorded(
         setting, *(tuple(run for run in setting.runs if run.has_arrays(name)) for name in names)
     )
+
+
+def _epochs(settings: Sequence[Setting]) -> list[Table]:
+    """Describe how soon and how steadily runs got where they ended."""
+    of_setting = {}
+    for setting in settings:
+        scores = [run.epochs() for run in setting.runs]
+        curves = [Curve.of(table) for table in scores if table is not None]
+        if curves:
+            of_setting[setting.title] = curves, setting.sources
+    return [epoch_table(of_setting)] if of_setting else []
 
 
 def _aligned(found: Sequence[Recorded], origin: Origin) -> tuple[list[Table], list[str]]:

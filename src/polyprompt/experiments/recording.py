@@ -8,7 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from polyprompt.experiments.assemble import Group
-from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.experiments.plan import GroupPlan, RunPlan, layout_text
+from polyprompt.records import Example
+
+MOST_LISTED = 10_000
+"""Training examples that are named; of more, the data's identity and the draw's seed say which."""
 
 _PACKAGES = ("polyprompt", "torch", "transformers", "tokenizers", "numpy", "polars", "scikit-learn")
 
@@ -39,11 +43,15 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "label_words": _label_words(plan.card.labels, group),
         "backbone_parameters": facts.parameters,
         "attention": str(facts.attention),
-        "layout": run.settings.layout or plan.card.layout,
+        "layout": layout_text(run.settings, plan.card),
+        "kind": plan.card.kind,
+        "metric": plan.card.metric,
         "engine": plan.choice.kind,
         "engine_reason": plan.choice.reason,
         "allowance": asdict(group.engine.allowance),
         "trained_parameters": member.trained_count,
+        "trained_by_part": member.trained_by_part,
+        "text_end": member.text_end,
         **_draw(run),
         "steps": member.steps,
         "select": member.settings.select,
@@ -69,11 +77,16 @@ def _draw(run: RunPlan) -> dict[str, Any]:
         "draw": run.draw.note,
         "draw_seed": run.settings.draw_seed,
         "train_seed": run.settings.train_seed,
-        "train_ids": [f"{e.language}/{e.id}" for e in run.draw.train],
+        "train_ids": _listed(run.draw.train),
         "dev_ids": [f"{e.language}/{e.id}" for e in run.draw.dev],
         "train_examples": len(run.draw.train),
         "dev_examples": len(run.draw.dev),
     }
+
+
+def _listed(examples: Sequence[Example]) -> list[str]:
+    """Name examples; none of them where there are too many to be looked at."""
+    return [f"{e.language}/{e.id}" for e in examples] if len(examples) <= MOST_LISTED else []
 
 
 def _label_words(labels: Sequence[str], group: Group) -> dict[str, list[str]]:

@@ -16,13 +16,14 @@ from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
-from polyprompt.experiments.recorded import asked_paths, record_inside
+from polyprompt.experiments.recorded import record_inside
 from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.stages import read_all, train_group
 from polyprompt.experiments.store import RunFolder, is_done
 from polyprompt.experiments.tracking import Tracking
+from polyprompt.experiments.watching import watched
 from polyprompt.models.backbone import Backbone
-from polyprompt.prediction.predict import Collected
+from polyprompt.prediction.predict import Collected, answer_starts
 from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Example
 from polyprompt.scoring.score import score_predictions
@@ -73,9 +74,9 @@ def _run_group(
     names = [run.name for run in plan.runs]
     checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine, clock)
     clock.enter("train")
-    paths = asked_paths(plan)
+    watching = watched(plan, group)
     tracking = Tracking(plan, {} if peers.index else left)
-    steps = yield from train_group(group, paths, checkpoint, peers, tracking)
+    steps = yield from train_group(group, watching, checkpoint, peers, tracking)
     clock.enter("read")
     group = read_on(plan, group, reader)
     clock.watch(group.engine.backbone)
@@ -83,8 +84,8 @@ def _run_group(
     for index, folder in left.items():
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
-    for index in paths.keys() & left.keys():
-        paths[index].write(left[index], group.engine.backbone, group.members[index])
+    for index in watching.keys() & left.keys():
+        watching[index].write(left[index], group.members[index])
     items = Items(plan.card, examples, encoding.result(), len(plan.data.splits["test"]))
     collected = yield from read_all(plan, group, heads, items.inputs, checkpoint, peers)
     if peers.index:
@@ -177,15 +178,17 @@ class Items:
         """Tabulate the answers to some of them."""
         card = self.card
         examples, inputs = self.examples[rows], self.inputs[rows]
-        return prediction_table(run, card.name, card.labels, examples, inputs, answers)
+        return prediction_table(run, card, examples, inputs, answers)
 
 
 def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str, Any]) -> None:
     """Score a run's answers and finish its folder."""
     own, test, dev = answers[None], slice(items.tested), slice(items.tested, None)
+    starts = answer_starts(items.inputs)
+    tested = int(starts[items.tested])
     if len(items.examples) > items.tested:
-        folder.write_dev_predictions(items.table(folder.name, {None: own[dev]}, dev))
-    table = items.table(folder.name, answers | {None: own[test]}, test)
+        folder.write_dev_predictions(items.table(folder.name, {None: own[tested:]}, dev))
+    table = items.table(folder.name, answers | {None: own[:tested]}, test)
     folder.finish(table, score_predictions(table), record)
 
 

@@ -2,10 +2,12 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any
 
-from polyprompt.analysis.selection import Tried, choose, measure
+from polyprompt.analysis.selection import Tried, choose, measure, rank
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.config import Study, build_study, set_dotted
@@ -34,12 +36,39 @@ class Choice:
     chosen: Tried
 
 
+def search_studies(study: Study) -> Iterator[Study]:
+    """Compose the runs of a study's search, round by round, each into one study.
+
+    A round behind the first is known when the one before is complete: it is to be run before the
+    next is asked for.
+
+    Raises:
+        ConfigError: A seed of the search is one of the study's.
+        StoreError: The next round is asked for and this one is not complete.
+    """
+    for trial, _ in _rounds(study):
+        yield trial
+
+
 def search_study(study: Study) -> Study:
-    """Compose the runs of a study's search, of all arms and points, into one study.
+    """Compose the round of a study's search that is not complete; the last where all are.
 
     Raises:
         ConfigError: A seed of the search is one of the study's.
     """
+    rounds = search_studies(study)
+    trial = next(rounds)
+    with suppress(StoreError):
+        for further in rounds:
+            trial = further
+    return trial
+
+
+_Points = list[tuple[str, dict[str, Any]]]
+
+
+def _rounds(study: Study) -> Iterator[tuple[Study, _Points]]:
+    """Compose the rounds of a search, each with its arms and points."""
     search = study.settings.search
     assert search is not None
     used = {run.draw_seed for run in study.runs}
@@ -49,8 +78,53 @@ def search_study(study: Study) -> Study:
             f"search.seeds: the study draws with {shared} too. Take seeds that no run has, e.g. "
             "[100, 101, 102]."
         )
-    trials = [_trial(study, arm, point, search) for arm, point in _points(study)]
-    return replace(trials[0], runs=tuple(run for trial in trials for run in trial.runs))
+    tried = _points(study)
+    if search.halving and any("training.epochs" in point for _, point in tried):
+        raise ConfigError(
+            "search: halving sets training.epochs round by round. Take it out of the search's grid."
+        )
+    rounds = search.halving.epochs if search.halving else (None,)
+    for number, epochs in enumerate(rounds):
+        given = {} if epochs is None else {"training.epochs": epochs}
+        trials = [_trial(study, arm, point | given, search) for arm, point in tried]
+        trial = replace(trials[0], runs=tuple(run for one in trials for run in one.runs))
+        yield trial, tried
+        if search.halving and number + 1 < len(rounds):
+            tried = _survivors(tried, _measured(trial, tried), search.halving.keep)
+
+
+def _survivors(tried: _Points, measured: dict[str, list[Tried]], keep: float) -> _Points:
+    """Give the points that go on to the next round, in their order."""
+    kept = []
+    for arm, own in measured.items():
+        points = [point for name, point in tried if name == arm]
+        order = sorted(range(len(own)), key=lambda i: rank(own[i]))
+        chosen = sorted(order[: max(1, ceil(len(own) * keep))])
+        kept += [(arm, points[index]) for index in chosen]
+    return kept
+
+
+def _measured(trial: Study, tried: _Points) -> dict[str, list[Tried]]:
+    """Measure the points of a round, arm by arm.
+
+    Raises:
+        StoreError: It is not complete.
+    """
+    folders = [RunFolder(trial.folder / name) for name in run_names(trial)]
+    left = sum(not folder.is_complete() for folder in folders)
+    if left:
+        raise StoreError(
+            f"{left} of {len(folders)} runs of the search in {trial.folder} are not complete. Run "
+            "the study."
+        )
+    of_arm: dict[str, list[Tried]] = {}
+    rows: Iterator[RunFolder] = iter(folders)
+    for arm, point in tried:
+        runs = [next(rows) for _ in trial.settings.grid["seed"]]
+        labels = runs[0].record()["labels"]
+        measured = measure(point, [run.predictions() for run in runs], labels)
+        of_arm.setdefault(arm, []).append(measured)
+    return of_arm
 
 
 def resolved(study: Study) -> Study:
@@ -96,22 +170,16 @@ def choices(study: Study) -> list[Choice]:
     Raises:
         StoreError: The search is not complete.
     """
-    trial = search_study(study)
-    folders = [RunFolder(trial.folder / name) for name in run_names(trial)]
-    left = sum(not folder.is_complete() for folder in folders)
-    if left:
-        raise StoreError(
-            f"{left} of {len(folders)} runs of the search in {trial.folder} are not complete. Run "
-            "the study."
-        )
-    of_arm: dict[str, list[Tried]] = {}
-    rows: Iterator[RunFolder] = iter(folders)
-    for arm, point in _points(study):
-        runs = [next(rows) for _ in trial.settings.grid["seed"]]
-        labels = runs[0].record()["labels"]
-        measured = measure(point, [run.predictions() for run in runs], labels)
-        of_arm.setdefault(arm, []).append(measured)
-    return [Choice(arm, tuple(tried), choose(tried)) for arm, tried in of_arm.items()]
+    arms: dict[str, list[Tried]] = {}
+    last: dict[str, list[Tried]] = {}
+    halving = study.settings.search and study.settings.search.halving
+    for trial, tried in _rounds(study):
+        last = _measured(trial, tried)
+        epochs = trial.settings.training.epochs if halving else None
+        last = {arm: [replace(one, epochs=epochs) for one in own] for arm, own in last.items()}
+        for arm, own in last.items():
+            arms.setdefault(arm, []).extend(own)
+    return [Choice(arm, tuple(tried), choose(last[arm])) for arm, tried in arms.items()]
 
 
 def search_table(found: list[Choice]) -> Table:
@@ -119,7 +187,8 @@ def search_table(found: list[Choice]) -> Table:
     rows = [
         (
             choice.arm or "–",
-            ", ".join(f"{key}={value}" for key, value in tried.point.items()),
+            ", ".join(f"{key}={value}" for key, value in tried.point.items())
+            + (f" ({tried.epochs} epochs)" if tried.epochs else ""),
             percent(tried.accuracy),
             ", ".join(map(percent, tried.accuracies)),
             f"{tried.loss:.3f}",
@@ -154,6 +223,7 @@ def _trial(study: Study, arm: str, point: dict[str, Any], search: SearchSettings
         "output": str(study.folder),
         "targets": list(source),
         "evaluate": "dev",
+        "test_items": None,
         "arm": arm,
         "baselines": False,
         "record": [],

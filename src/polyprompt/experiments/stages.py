@@ -7,8 +7,8 @@ from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.checkpoint import Checkpoint
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan
-from polyprompt.experiments.recorded import PromptPath
 from polyprompt.experiments.tracking import Tracking
+from polyprompt.experiments.watching import Watched
 from polyprompt.heads.head import Head
 from polyprompt.prediction.predict import Answers, Collected, answer
 from polyprompt.records import StepRecord
@@ -20,7 +20,7 @@ from polyprompt.training.peers import ALONE, Peers
 
 def train_group(
     group: Group,
-    paths: Mapping[int, PromptPath],
+    watching: Mapping[int, Watched],
     checkpoint: Checkpoint | None = None,
     peers: Peers = ALONE,
     tracking: Tracking | None = None,
@@ -29,7 +29,7 @@ def train_group(
 
     Args:
         group: Just built.
-        paths: Of the runs that ask for them.
+        watching: What is noted of the runs that ask for it.
         checkpoint: Where training goes on from, and what it is kept in.
         peers: Processes that train the same group.
         tracking: Is told of all steps.
@@ -43,20 +43,20 @@ def train_group(
         if tracking:
             tracking.note(records)
 
-    note(checkpoint.take_up_training(training, paths) if checkpoint else [])
+    note(checkpoint.take_up_training(training, watching) if checkpoint else [])
     yield from _told(checkpoint, "train", training.step, training.steps)
     yield from _goes_on(training)
     ended = training.ended
     for records in training.run():
         note(records)
-        for record in filter(lambda record: record.run in paths, records):
-            paths[record.run].note(record, group.members[record.run])
-        if checkpoint and checkpoint.is_due():
-            checkpoint.keep_training(training, steps, paths)
+        for record in filter(lambda record: record.run in watching, records):
+            watching[record.run].note(record, group.members[record.run])
+        if checkpoint and checkpoint.is_due(training.step):
+            checkpoint.keep_training(training, steps, watching)
             yield from _told(checkpoint, "train", training.step, training.steps)
         yield Event("train", training.step, training.steps)
     if checkpoint and not ended:
-        checkpoint.keep_training(training, steps, paths)
+        checkpoint.keep_training(training, steps, watching)
         yield from _told(checkpoint, "train", training.step, training.steps)
     return steps
 
@@ -94,7 +94,7 @@ def read_all(
     """
     wanted = not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
     width = group.engine.backbone.facts.width if wanted else 0
-    collected = Collected(len(heads), len(inputs), len(plan.card.labels), width)
+    collected = Collected(len(heads), inputs, len(plan.card.labels), width)
     known: list[int] = []
     for block, tokens in checkpoint.answers() if checkpoint else ():
         collected.add(block)

@@ -59,10 +59,11 @@ class RunFolder:
             items: Test items per language that were to be recorded; for a path it does not matter.
         """
         wanted = set(names)
-        if not all(map(self.has_arrays, wanted)):
+        if not all(map(self.has_arrays, wanted - {"epochs"})):
             return False
         same = not wanted - {"prompt_path"} or self.config().get("record_items") == items
         beside = {"states": "items", "attention": "items", "prompt_path": "prompt_words"}
+        beside["epochs"] = "epochs"
         folder = self.path / "recorded"
         return same and all((folder / f"{beside[name]}.parquet").is_file() for name in wanted)
 
@@ -139,6 +140,15 @@ class RunFolder:
     def prompt_words(self) -> list[str]:
         """Read the words nearest to a prompt."""
         return read_parquet(self.path / "recorded" / "prompt_words.parquet")["word"].to_list()
+
+    def write_epochs(self, scores: pl.DataFrame) -> None:
+        """Write scores of languages at the ends of epochs."""
+        write_parquet(self.path / "recorded" / "epochs.parquet", scores)
+
+    def epochs(self) -> pl.DataFrame | None:
+        """Read scores of languages at the ends of epochs; None where they were not recorded."""
+        path = self.path / "recorded" / "epochs.parquet"
+        return read_parquet(path) if path.is_file() else None
 
     def write_recorded_items(self, items: pl.DataFrame) -> None:
         """Write which test items recorded arrays are about, in their order."""

@@ -25,7 +25,7 @@ from polyprompt.experiments.nested import dotted
 from polyprompt.experiments.overview import write_plan
 from polyprompt.experiments.plan import GroupPlan, RunPlan, make_group, plan_study
 from polyprompt.experiments.remote import Store, is_url
-from polyprompt.experiments.search import choices, resolved, search_study
+from polyprompt.experiments.search import choices, resolved, search_studies, search_study
 from polyprompt.experiments.store import CHOSEN, RunFolder, is_done
 from polyprompt.experiments.tracking import check_trackers
 from polyprompt.tables import write_json, write_text
@@ -76,7 +76,8 @@ def _run(study: Study, *, retry_failed: bool) -> Iterator[Event]:
             (study.folder / CHOSEN).unlink()
     else:
         plan_study(study)
-        yield from _run_all(search_study(study), output, retry_failed=retry_failed)
+        for trial in search_studies(study):
+            yield from _run_all(trial, output, retry_failed=retry_failed)
         asked, study = study, resolved(study)
         write_json(study.folder / CHOSEN, _chosen(asked, study))
         yield from (

@@ -5,11 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
+from polyprompt.data.encoding import Encoded
 from polyprompt.models.backbone import Backbone
+
+_NOTHING = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -20,19 +25,38 @@ class States:
         mean: Over all tokens of the input, soft ones included, … D.
         last: Of the input's last token, … D.
         branches: Of the tokens of the engine's continuations, one after the other, … A D.
+        tokens: Of the tokens that are read one by one, input by input, M D: those that encoding
+            names, then those of the input's own continuations but for their last pieces.
+        sizes: How many of these each input has, N.
+        tails: Pieces of each input's own continuations, N.
     """
 
     mean: Float[Tensor, "*N D"]
     last: Float[Tensor, "*N D"]
     branches: Float[Tensor, "*N A D"]
+    tokens: Float[Tensor, "M D"]
+    sizes: NDArray[np.int64]
+    tails: tuple[tuple[tuple[int, ...], ...], ...]
 
     def vectors(self, pooling: Literal["mean", "last"]) -> Float[Tensor, "*N D"]:
         """Give one vector per input."""
         return self.mean if pooling == "mean" else self.last
 
-    def rows(self, index: slice | int | Sequence[int]) -> "States":
+    def rows(self, index: slice | Sequence[int]) -> "States":
         """Select inputs."""
-        return States(self.mean[index], self.last[index], self.branches[index])
+        if isinstance(index, slice):
+            chosen = np.arange(len(self.sizes))[index]
+        else:
+            chosen = np.asarray(index, dtype=np.int64)
+        tokens = self.tokens
+        if len(tokens):
+            sizes = self.sizes.tolist()
+            stops = np.cumsum(self.sizes).tolist()
+            pieces = [np.arange(stops[i] - sizes[i], stops[i]) for i in chosen.tolist()]
+            tokens = tokens[torch.from_numpy(np.concatenate([_NOTHING, *pieces])).to(tokens.device)]
+        tails = tuple(self.tails[i] for i in chosen)
+        own = self.mean[index], self.last[index], self.branches[index]
+        return States(*own, tokens, self.sizes[chosen], tails)
 
     def lots(self, size: int) -> "Iterator[States]":
         """Give the inputs in lots of one size."""
@@ -46,6 +70,9 @@ class States:
             torch.cat([part.mean for part in parts]),
             torch.cat([part.last for part in parts]),
             torch.cat([part.branches for part in parts]),
+            torch.cat([part.tokens for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
+            tuple(tails for part in parts for tails in part.tails),
         )
 
 
@@ -74,6 +101,30 @@ class Head(ABC):
     def loss(self, states: States, labels: Int[Tensor, " N"]) -> Float[Tensor, ""]:
         """Compute the mean cross-entropy over the labels (nats)."""
         return torch.nn.functional.cross_entropy(self.scores(states).float(), labels)
+
+    def answers(
+        self,
+        states: States,
+        inputs: Sequence[Encoded],  # noqa: ARG002 (for heads that answer word by word)
+    ) -> Float[Tensor, "U C"]:
+        """Score the labels of everything that is to be answered: inputs, or all their words."""
+        return self.scores(states)
+
+    def answered(self, labels: Int[Tensor, "N *W"]) -> int:
+        """Count the answers that the mean of ``loss`` is over."""
+        return len(labels)
+
+    def learns_from(
+        self,
+        rows: Sequence[int],  # noqa: ARG002 (for heads with dropout)
+        states: States,  # noqa: ARG002 (as above)
+    ) -> None:
+        """Be told which training examples the next loss is of; matters to heads with dropout."""
+        return
+
+    def accuracy(self, states: States, labels: Int[Tensor, " N"]) -> float:
+        """Give the share of right answers."""
+        return float((self.scores(states).argmax(1) == labels).float().mean())
 
     def on(self, backbone: Backbone) -> "Head":  # noqa: ARG002 (for heads that compute with the model)
         """Give the head as it answers on another copy of its backbone."""

@@ -5,14 +5,16 @@ Source: Schick and Schütze (2021) for the idea; Philippy et al. (2024), section
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from polyprompt.capabilities import VerbalizerSettings
+from polyprompt.data.pieces import pieces_behind
 from polyprompt.errors import ConfigError
+from polyprompt.head_settings import VerbalizerSettings
 from polyprompt.heads.head import Head, States
 from polyprompt.models.backbone import Backbone
 
@@ -58,28 +60,10 @@ def label_pieces(
     space = " " if head.leading_space else ""
     bare = [words[label].strip() for label in labels]
     texts = [space + word if word else "" for word in bare]
-    pieces = tuple(pieces_behind(backbone, text) for text in texts)
+    tokenizer: Any = backbone.tokenizer  # transformers' class has more overloads
+    pieces = tuple(pieces_behind(tokenizer, text) for text in texts)
     _check_pieces(backbone, dict(zip(labels, texts, strict=True)), pieces, head)
     return Words(pieces)
-
-
-def pieces_behind(backbone: Backbone, text: str) -> tuple[int, ...]:
-    """Tokenize a text that begins with a space or line break as it stands behind another one.
-
-    Some tokenizers put a blank of their own in front of every text; it is not part of this one. A
-    text that begins with a letter is tokenized alone, as paper A does.
-    """
-    if not text[:1].isspace():
-        return tuple(_ids(backbone, text))
-    before, both = _ids(backbone, "x"), _ids(backbone, f"x{text}")
-    joined = both[: len(before)] == before
-    return tuple(both[len(before) :] if joined else _ids(backbone, text))
-
-
-def _ids(backbone: Backbone, text: str) -> list[int]:
-    """Tokenize a text without special tokens."""
-    rows = backbone.tokenizer([text], add_special_tokens=False)["input_ids"]
-    return list(rows[0])  # type: ignore[index]  # a list of lists of ids
 
 
 def _check_pieces(
@@ -149,6 +133,10 @@ class VerbalizerHead(Head):
         """The words of several pieces, but for their last ones."""
         return self.words.branches
 
+    def _state(self, states: States) -> Float[Tensor, "N D"]:
+        """Give the state that the word is guessed from: the last, or that at the mask."""
+        return states.tokens if self.backbone.facts.guesses_masks else states.last
+
     @property
     def reads_vocabulary(self) -> bool:
         """Whether all words are scored: for paper A's loss, and for words of several pieces."""
@@ -170,7 +158,9 @@ class VerbalizerHead(Head):
             return cross_entropy(self.scores(states).float(), labels)
         if self.words.are_single:
             targets = torch.tensor([word[0] for word in self.words.pieces], device=labels.device)
-            return cross_entropy(self.backbone.unembed(states.last).float(), targets[labels])
+            return cross_entropy(
+                self.backbone.unembed(self._state(states)).float(), targets[labels]
+            )
         return -self._log_probabilities(states).gather(1, labels[:, None]).mean()
 
     def calibrated(self, neutral: States) -> "VerbalizerHead":
@@ -192,14 +182,16 @@ class VerbalizerHead(Head):
     def _raw(self, states: States) -> Float[Tensor, "N C"]:
         """Score the labels without calibration."""
         if self.words.are_single:
-            return self.backbone.unembed(states.last, [word[0] for word in self.words.pieces])
+            return self.backbone.unembed(
+                self._state(states), [word[0] for word in self.words.pieces]
+            )
         return self._log_probabilities(states)
 
     def _log_probabilities(self, states: States) -> Float[Tensor, "N C"]:
         """Score every word by the sum or mean of its pieces' log-probabilities."""
         columns, at = [], 0
         first = self._word_log_probabilities(
-            states.last, sorted({word[0] for word in self.words.pieces})
+            self._state(states), sorted({word[0] for word in self.words.pieces})
         )
         for word in self.words.pieces:
             terms = [first[word[0]]]

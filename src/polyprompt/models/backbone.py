@@ -5,6 +5,7 @@ Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,16 +54,65 @@ class Inside:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Keys and values that stand beside the blocks of a pass: those of deep prompts.
+
+    Attributes:
+        layers: Of every layer, M deep prompts padded to P places: M J P K; gradients flow into
+            them.
+        real: Which places of each there are, M P.
+        behind: Which of them stand behind the frozen tokens, where live tokens alone see them, M P.
+        of_block: Which deep prompt a block sees, B G.
+        positions: Of the places in the whole input of a block, B G P.
+        live: Which tokens of the pass are live, N.
+    """
+
+    layers: tuple[tuple[Float[Tensor, "M J P K"], Float[Tensor, "M J P K"]], ...]
+    real: Bool[Tensor, "M P"]
+    behind: Bool[Tensor, "M P"]
+    of_block: Int[Tensor, "B G"]
+    positions: Int[Tensor, "B G P"]
+    live: Bool[Tensor, " N"]
+
+    def sees(self, blocks: Blocks) -> Bool[Tensor, "B G S P"]:
+        """Say which token of a block sees which place of its deep prompt."""
+        device = blocks.place.device
+        of_block = self.of_block.to(device)
+        real, behind = self.real.to(device)[of_block], self.behind.to(device)[of_block]
+        return real[:, :, None] & (
+            self.live.to(device)[blocks.place][..., None] | ~behind[:, :, None]
+        )
+
+
+@dataclass(frozen=True)
 class Part:
     """Some of a pass's tokens, all in blocks of similar size.
 
     Attributes:
         blocks: Over the part's inputs.
         frozen: Of these inputs; None where nothing stands before the tokens.
+        beside: Deep prompts that the tokens see besides; None for none.
     """
 
     blocks: Blocks
     frozen: Frozen | None = None
+    beside: Beside | None = None
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What is found out about a backbone's layers by running them.
+
+    Attributes:
+        shapes: Key heads, width of a key and width of a value, of every layer.
+        width: Of the last layer's states; that of the table may be another.
+        is_shift_invariant: Whether states stay as they are when all positions are moved by the same
+            number.
+    """
+
+    shapes: tuple[tuple[int, int, int], ...]
+    width: int
+    is_shift_invariant: bool
 
 
 @dataclass(frozen=True)
@@ -80,6 +130,7 @@ class BackboneFacts:
         notes: Licence and cautions, for results.
         commit: Of a model of the Hub; empty for others.
         pooling: Which state stands for a text, ``mean`` or ``last``.
+        guesses_masks: Whether its language-model head is asked at a mask, and not for what follows.
     """
 
     name: str
@@ -92,6 +143,7 @@ class BackboneFacts:
     notes: tuple[str, ...] = ()
     commit: str = ""
     pooling: Literal["mean", "last"] = "mean"
+    guesses_masks: bool = False
 
 
 class Backbone(ABC):
@@ -111,6 +163,8 @@ class Backbone(ABC):
     """Whether passes are packed; otherwise they are padded."""
     layers: tuple[nn.Module, ...]
     """As transformers marks them."""
+    autocast: torch.dtype | None = None
+    """Precision in which passes with gradient multiply; None for that of the weights."""
     checkpointing: bool = False
     """Whether packed passes with gradient keep only what enters each layer and compute it again."""
 
@@ -118,6 +172,12 @@ class Backbone(ABC):
     @abstractmethod
     def table(self) -> Float[Tensor, "V D"]:
         """The embedding table in whose space soft prompts live."""
+
+    def mixed(self) -> AbstractContextManager[object]:
+        """Let a pass with gradient multiply in another precision, if that is asked for."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
 
     @abstractmethod
     def unfreeze(self, ids: Iterable[int] | None) -> Unfrozen:
@@ -136,6 +196,11 @@ class Backbone(ABC):
     @abstractmethod
     def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look token ids up in the table."""
+
+    @property
+    @abstractmethod
+    def layer_facts(self) -> LayerFacts:
+        """What is found out about its layers by running them."""
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:

@@ -32,6 +32,7 @@ class EmbeddingBackbone(PackingBackbone):
     ) -> None:
         """Wrap a loaded model; it is frozen and set to evaluation here."""
         self.model = model.eval().requires_grad_(requires_grad=False)
+        self._body = model.base_model
         self.tokenizer = tokenizer
         self.facts = facts
         self._offset = position_offset
@@ -39,7 +40,7 @@ class EmbeddingBackbone(PackingBackbone):
         embeddings = model.get_input_embeddings()
         self._table = weight_of(embeddings)
         self.device, self.dtype = device_of(embeddings), model.dtype
-        self.prepare(model, [model.config])
+        self.prepare(self._body, [model.config])
 
     @property
     def table(self) -> Float[Tensor, "V D"]:
@@ -59,7 +60,7 @@ class EmbeddingBackbone(PackingBackbone):
     def packed(self, x: Float[Tensor, "N D"], pack: Pack) -> Float[Tensor, "N D"]:
         """Run the encoder on a packed matrix of table-space vectors."""
         with self.switch.packed(pack):
-            out = self.model(
+            out = self._body(
                 inputs_embeds=x[None],
                 position_ids=pack.positions[None] + self._offset,
                 past_key_values=pack.cache(),
@@ -87,7 +88,7 @@ class EmbeddingBackbone(PackingBackbone):
         **wanted: bool,
     ) -> Any:
         """Run the encoder on padded rows."""
-        return self.model(
+        return self._body(
             inputs_embeds=x,
             attention_mask=attention_bias(allowed, x.dtype),
             position_ids=positions + self._offset,

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from polyprompt.models.backbone import Frozen, KeysValues
+from polyprompt.models.backbone import KeysValues
 
 
 class _FrozenLayer(DynamicLayer):
@@ -30,9 +30,9 @@ class _FrozenLayer(DynamicLayer):
         )
 
 
-def reading(frozen: Frozen) -> Cache:
-    """Give a cache in which a pass finds the frozen tokens and leaves nothing behind."""
-    return Cache(layers=[_FrozenLayer(keys, values) for keys, values in frozen.layers])
+def reading(layers: KeysValues) -> Cache:
+    """Give a cache in which a pass finds keys and values and leaves nothing behind."""
+    return Cache(layers=[_FrozenLayer(keys, values) for keys, values in layers])
 
 
 def kept(cache: DynamicCache) -> KeysValues:

@@ -11,6 +11,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -26,10 +27,16 @@ from polyprompt.models.embedding import EmbeddingBackbone
 from polyprompt.models.gguf import converted_gguf
 from polyprompt.models.hub import WAYS_OUT, hub_model
 from polyprompt.models.locate import Location, locate, max_positions
+from polyprompt.models.masked import MaskedBackbone
 from polyprompt.models.precision import check_device, reading_dtype
 from polyprompt.models.probe import probe_decoder, probe_encoder
 from polyprompt.models.pypi import converted_folder, wheel_model
 
+_CLASSES: dict[str, Any] = {
+    "causal": AutoModelForCausalLM,
+    "embedding": AutoModel,
+    "masked": AutoModelForMaskedLM,
+}
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _UNBOUNDED_POSITIONS = 2048
 """Most tokens of an input for models whose positions have no end (BLOOM was trained on as many)."""
@@ -87,7 +94,7 @@ def wrap(
     """
     attention = settings.attention or FAMILIES[place.family].attentions[0]
     prefix, notes = _prefix_and_notes(place)
-    offset = _position_offset(model) if place.family == "embedding" else 0
+    offset = 0 if place.family == "causal" else _position_offset(model)
     facts = BackboneFacts(
         name=settings.name,
         identity=place.identity,
@@ -99,13 +106,28 @@ def wrap(
         notes=(*notes, *place.notes),
         commit=place.commit,
         pooling=FAMILIES[place.family].pooling,
+        guesses_masks=place.family == "masked",
     )
-    if place.family == "causal":
+    backbone = _probed(model, tokenizer, facts, place.family, offset)
+    backbone.autocast = _DTYPES[settings.autocast] if settings.autocast else None
+    return backbone
+
+
+def _probed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    facts: BackboneFacts,
+    family: str,
+    offset: int,
+) -> Backbone:
+    """Build a backbone of a family and find out whether its cached path is exact."""
+    if family == "causal":
         decoder = CausalBackbone(model, tokenizer, facts)
         probe_decoder(decoder)
         return decoder
-    encoder = EmbeddingBackbone(model, tokenizer, facts, offset)
-    if attention is Attention.ONE_WAY:
+    kind = MaskedBackbone if family == "masked" else EmbeddingBackbone
+    encoder = kind(model, tokenizer, facts, offset)
+    if facts.attention is Attention.ONE_WAY:
         probe_encoder(encoder)
     return encoder
 
@@ -130,7 +152,7 @@ def _load_model(
     """Load the weights, from safetensors alone, in the precision and on the device asked for."""
     config = AutoConfig.from_pretrained(where, **options)
     options = options | {"config": config, "dtype": _DTYPES[settings.dtype]}
-    kind = AutoModelForCausalLM if family == "causal" else AutoModel
+    kind = _CLASSES[family]
     if family == "embedding":
         options |= _without_pooler(config)
     whole = settings.device_map is None and settings.quantization is None

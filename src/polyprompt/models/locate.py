@@ -28,7 +28,7 @@ class Location:
         kind: Wheels of PyPI, a local folder, a GGUF file, or the Hub.
         name: The model's name, folder or file.
         identity: Changes when the contents change.
-        family: ``embedding`` or ``causal``.
+        family: ``embedding``, ``causal`` or ``masked``.
         model_type: As transformers calls it; empty where it is not known yet.
         max_positions: Most tokens of an input; None where it is not known yet.
         commit: Of the Hub; empty for others.
@@ -161,7 +161,8 @@ def family_of(config: Mapping[str, Any], name: str) -> str:
     """
     kind = str(config.get("model_type", ""))
     if kind in ENCODERS and not config.get("is_decoder"):
-        return "embedding"
+        guesses = any("ForMaskedLM" in name for name in config.get("architectures") or ())
+        return "masked" if guesses else "embedding"
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -173,7 +174,7 @@ def family_of(config: Mapping[str, Any], name: str) -> str:
     raise BackboneError(
         f"{name} is of the type '{kind or 'unknown'}'; expected a decoder with a language-model "
         f"head, or an encoder ({', '.join(sorted(ENCODERS))}). If it is one of the two, set "
-        "backbone.family=causal or backbone.family=embedding."
+        "backbone.family=causal, embedding or masked."
     )
 
 

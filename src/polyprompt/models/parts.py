@@ -44,7 +44,7 @@ class PartAttention:
 
     part: Part
     slopes: Float[Tensor, " H"] | None
-    _known: dict[_Key, tuple[Tensor | None, Tensor]] = field(default_factory=dict)
+    _known: "dict[_Key, _Bias]" = field(default_factory=dict)
     _blocks: dict[torch.device, Blocks] = field(default_factory=dict)
 
     def spread(self, packed: Float[Tensor, "H N K"]) -> Float[Tensor, "B H G S K"]:
@@ -58,11 +58,16 @@ class PartAttention:
         v: Float[Tensor, "B J G S K"],
         how: How,
     ) -> Float[Tensor, "N H K"]:
-        """Attend within blocks and to the frozen inputs."""
+        """Attend within blocks, to the frozen inputs and to deep prompts."""
+        bias = self._bias(q, how.window)
+        if self.part.beside is not None:
+            k, v = (
+                torch.cat(pair, dim=3) for pair in zip(self._beside(k, how), (k, v), strict=True)
+            )
         if self.part.frozen is None and how.softcap is None:
-            out = self._alone(q, k, v, how)
+            out = _alone(q, k, v, bias.own, how)
         else:
-            out = self._over_text(q.unflatten(1, (k.shape[1], -1)), k, v, how)
+            out = self._over_text(q.unflatten(1, (k.shape[1], -1)), k, v, bias, how)
         return self._blocks_on(q.device).gather(out.transpose(0, 1)).transpose(0, 1)
 
     def _blocks_on(self, device: torch.device) -> Blocks:
@@ -71,37 +76,39 @@ class PartAttention:
             self._blocks[device] = self.part.blocks.to(device)
         return self._blocks[device]
 
-    def _alone(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
-        """Attend within blocks only; B H G S K."""
-        _, own = self._biases(q, how.window)
-        groups, bias = q.shape[2], own.transpose(1, 2).flatten(0, 1)
-        q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
-        out = scaled_dot_product_attention(
-            q, k, v, attn_mask=bias, scale=how.scale, enable_gqa=q.shape[1] != k.shape[1]
+    def _beside(self, like: Tensor, how: How) -> tuple[Tensor, Tensor]:
+        """Give every block the keys and values of its deep prompt, B J G P K."""
+        beside = self.part.beside
+        assert beside is not None
+        shape = beside.of_block.shape
+        keys, values = (
+            one.to(like).expand(shape.numel(), *one.shape[1:])
+            if len(one) == 1
+            else one.to(like)[beside.of_block.to(like.device).flatten()]
+            for one in beside.layers[how.layer]
         )
-        return out.unflatten(0, (-1, groups)).transpose(1, 2)
+        return keys.unflatten(0, shape).transpose(1, 2), values.unflatten(0, shape).transpose(1, 2)
 
-    def _over_text(self, q: Tensor, k: Tensor, v: Tensor, how: How) -> Tensor:
+    def _over_text(self, q: Tensor, k: Tensor, v: Tensor, bias: "_Bias", how: How) -> Tensor:
         """Attend to the frozen input and within blocks under one softmax; B H G S K."""
-        text_bias, own_bias = self._biases(q, how.window)
         q = q * how.scale
         scores = _capped(q @ k[:, :, None].transpose(-1, -2), how.softcap)
-        scores = scores + own_bias.unsqueeze(2)  # B J Q G S S
+        scores = scores + bias.own.unsqueeze(2)  # B J Q G S P+S
         if self.part.frozen is None:
             weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
             return (weights @ v[:, :, None]).flatten(1, 2)
-        assert text_bias is not None
+        assert bias.text is not None
         keys, values = (x.to(q.device) for x in self.part.frozen.layers[how.layer])
         shape = q.shape[2:5]
         over_text = q.flatten(2, 4) @ keys.transpose(-1, -2)
-        over_text = _capped(over_text.unflatten(2, shape), how.softcap) + text_bias.unsqueeze(2)
+        over_text = _capped(over_text.unflatten(2, shape), how.softcap) + bias.text.unsqueeze(2)
         both = torch.cat([over_text, scores], dim=-1).softmax(-1, dtype=torch.float32).to(q.dtype)
         of_text, of_own = both.split([keys.shape[2], k.shape[3]], dim=-1)
         out = (of_text.flatten(2, 4) @ values).unflatten(2, shape) + of_own @ v[:, :, None]
         return out.flatten(1, 2)
 
-    def _biases(self, like: Tensor, window: int | None) -> tuple[Tensor | None, Tensor]:
-        """Write who sees whom as numbers to add: text B H|1 G|1 S|1 T, own block B H|1 G S|1 S.
+    def _bias(self, like: Tensor, window: int | None) -> "_Bias":
+        """Write who sees whom as numbers to add to scores.
 
         Args:
             like: The layer's queries, for precision and device.
@@ -109,31 +116,57 @@ class PartAttention:
         """
         key = window, like.device
         if key not in self._known:
-            self._known[key] = self._make_biases(window, like)
+            own = self._own_bias(window, like)
+            if self.part.beside is not None:
+                own = torch.cat([*_of_one_shape(self._beside_bias(window, like), own)], dim=-1)
+            self._known[key] = _Bias(own, self._text_bias(window, like))
         return self._known[key]
 
-    def _make_biases(self, window: int | None, like: Tensor) -> tuple[Tensor | None, Tensor]:
-        """Build the biases of layers that see ``window`` places back."""
-        blocks, frozen, dtype = self._blocks_on(like.device), self.part.frozen, like.dtype
+    def _places(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Give the places of all tokens of the blocks, B G S, and of the last of each, B G."""
+        blocks = self._blocks_on(device)
         places = blocks.positions[blocks.place]
-        sees = blocks.sees
+        return places, places.masked_fill(~blocks.real, 0).amax(2)
+
+    def _own_bias(self, window: int | None, like: Tensor) -> Float[Tensor, "B H G S S"]:
+        """Write which token of a block sees which; H or S may be 1."""
+        sees, (places, last) = self._blocks_on(like.device).sees, self._places(like.device)
         if window is not None:
             sees = sees & (places[..., :, None] - places[..., None, :] < window)
-        own = _as_bias(sees, dtype)[:, None]
-        last = places.masked_fill(~blocks.real, 0).amax(2)
-        if self.slopes is not None:
-            own = own + self._alibi(places - last[:, :, None], dtype)[..., None, :]
+        own = _as_bias(sees, like.dtype)[:, None]
+        if self.slopes is None:
+            return own
+        return own + self._alibi(places - last[:, :, None], like.dtype)[..., None, :]
+
+    def _text_bias(self, window: int | None, like: Tensor) -> Float[Tensor, "B H G S T"] | None:
+        """Write which token of a block sees which frozen one; H, G or S may be 1."""
+        frozen = self.part.frozen
         if frozen is None:
-            return None, own
+            return None
+        places, last = self._places(like.device)
         mask = frozen.mask.to(like.device)[:, None, None, :]
         standing = frozen.positions.to(like.device)
         if window is not None:
             mask = mask & (places[..., None] - standing[:, None, None, :] < window)
-        text = _as_bias(mask, dtype)[:, None]
-        if self.slopes is not None:
-            back = standing[:, None] - last[:, :, None]
-            text = text + self._alibi(back[:, :, None, :], dtype)
-        return text, own
+        text = _as_bias(mask, like.dtype)[:, None]
+        if self.slopes is None:
+            return text
+        back = standing[:, None] - last[:, :, None]
+        return text + self._alibi(back[:, :, None, :], like.dtype)
+
+    def _beside_bias(self, window: int | None, like: Tensor) -> Float[Tensor, "B H G S P"]:
+        """Write which token of a block sees which place of its deep prompt; H may be 1."""
+        beside, blocks = self.part.beside, self._blocks_on(like.device)
+        assert beside is not None
+        places, last = self._places(like.device)
+        standing = beside.positions.to(like.device)
+        sees = beside.sees(blocks)
+        if window is not None:
+            sees = sees & (places[..., None] - standing[:, :, None, :] < window)
+        bias = _as_bias(sees, like.dtype)[:, None]
+        if self.slopes is None:
+            return bias
+        return bias + self._alibi(standing - last[:, :, None], like.dtype)[..., None, :]
 
     def _alibi(self, back: Tensor, dtype: torch.dtype) -> Tensor:
         """Multiply places (B …), counted back from the block's last, by the slopes: B H ….
@@ -143,6 +176,35 @@ class PartAttention:
         assert self.slopes is not None
         slopes = self.slopes.to(back.device).view(1, -1, *[1] * (back.dim() - 1))
         return (slopes * back[:, None]).to(dtype)
+
+
+@dataclass(frozen=True)
+class _Bias:
+    """Numbers to add to scores.
+
+    Attributes:
+        own: Of the tokens of a block, behind those of its deep prompt, B H|1 G S|1 P+S.
+        text: Of frozen tokens, B H|1 G|1 S|1 T; None where there are none.
+    """
+
+    own: Tensor
+    text: Tensor | None
+
+
+def _alone(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, how: How) -> Tensor:
+    """Attend within blocks and to their deep prompts only; B H G S K."""
+    groups, bias = q.shape[2], bias.transpose(1, 2).flatten(0, 1)
+    q, k, v = (x.transpose(1, 2).flatten(0, 1) for x in (q, k, v))
+    out = scaled_dot_product_attention(
+        q, k, v, attn_mask=bias, scale=how.scale, enable_gqa=q.shape[1] != k.shape[1]
+    )
+    return out.unflatten(0, (-1, groups)).transpose(1, 2)
+
+
+def _of_one_shape(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Expand tensors to one shape but for their last axis."""
+    shape = torch.broadcast_shapes(*(one.shape[:-1] for one in tensors))
+    return tuple(one.expand(*shape, one.shape[-1]) for one in tensors)
 
 
 def _as_bias(sees: Tensor, dtype: torch.dtype) -> Tensor:

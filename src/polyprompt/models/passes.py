@@ -4,16 +4,18 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers.cache_utils import DynamicCache
 
 from polyprompt.errors import BackboneError
 from polyprompt.models import padded
-from polyprompt.models.backbone import Backbone, Frozen, Inside, Part
-from polyprompt.models.blocks import Blocks
+from polyprompt.models.backbone import Backbone, Frozen, Inside, LayerFacts, Part
+from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import kept, reading
 from polyprompt.models.fusion import fuse_activations
@@ -35,6 +37,7 @@ class PackingBackbone(Backbone):
             configs: In which it looks up its implementation of attention.
         """
         self._unfrozen: Unfrozen | None = None
+        self._layer_facts: LayerFacts | None = None
         fuse_activations(body)
         make_packable(body)
         self.switch = Switch(configs)
@@ -118,6 +121,27 @@ class PackingBackbone(Backbone):
             out = self.outputs(x, positions, allowed, key_positions, cache)
         return out.last_hidden_state.to(self.device)
 
+    @property
+    def layer_facts(self) -> LayerFacts:
+        """What is found out about the layers by running them; once."""
+        if self._layer_facts is None:
+            here, moved = (self._probe(start + np.arange(4)) for start in (0, 9))
+            states = here.hidden.float()
+            apart = (states - moved.hidden.float()).abs().max()
+            limit = 1e-3 if self.is_exact else 5e-2
+            self._layer_facts = LayerFacts(
+                tuple((k.shape[1], k.shape[3], v.shape[3]) for k, v in here.layers),
+                states.shape[-1],
+                is_shift_invariant=bool(apart <= limit * states.abs().max().clamp(min=1e-9)),
+            )
+        return self._layer_facts
+
+    def _probe(self, positions: NDArray[np.int64]) -> Frozen:
+        """Encode some words at some positions."""
+        ids = torch.arange(4, 4 + len(positions), device=self.device) % self.table.shape[0]
+        blocks = lay_out([[len(positions)]], positions, self.device, causal=True)
+        return self.encode(self.embed(ids), blocks)
+
     @torch.no_grad()
     def encode(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Frozen:
         """Compute keys, values and states of the tokens before anything trained."""
@@ -153,14 +177,12 @@ class PackingBackbone(Backbone):
 
     def _behind(self, x: Tensor, part: Part) -> Tensor:
         """Compute the states of one part's live tokens by a padded pass."""
-        blocks, frozen = part.blocks, part.frozen
-        assert frozen is not None
-        positions = padded.places(blocks)
-        text = frozen.mask[:, None, :].expand(-1, positions.shape[1], -1)
-        key_positions = torch.cat([frozen.positions, positions], dim=1)
-        whole = torch.cat([text, padded.pattern(blocks)], dim=2)
-        rows = padded.rows(blocks, x)
-        states = self.run(rows, positions, whole, key_positions, reading(frozen))
+        blocks = part.blocks
+        positions, before = padded.places(blocks), padded.before(part, x.dtype)
+        key_positions = torch.cat([before.positions, positions], dim=1)
+        allowed = torch.cat([before.allowed, padded.pattern(blocks)], dim=2)
+        cache = reading(before.layers) if before.layers else None
+        states = self.run(padded.rows(blocks, x), positions, allowed, key_positions, cache)
         return padded.tokens(blocks, states)
 
     def forward(

@@ -10,6 +10,7 @@ from tokenizers.models import WordLevel
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForMaskedLM,
     BertConfig,
     BloomConfig,
     Gemma3TextConfig,
@@ -39,9 +40,22 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def tiny_tokenizer() -> PreTrainedTokenizerFast:
-    """Build a tokenizer whose words are single characters, with begin and end tokens."""
-    words = ["<s>", "<pad>", "</s>", "<unk>", *string.ascii_letters, *string.digits, *" .,:!?'-"]
+def tiny_tokenizer(*, masks: bool = False) -> PreTrainedTokenizerFast:
+    """Build a tokenizer whose words are single characters, with begin and end tokens.
+
+    Args:
+        masks: Whether it has a mask, too.
+    """
+    words = [
+        "<s>",
+        "<pad>",
+        "</s>",
+        "<unk>",
+        *string.ascii_letters,
+        *string.digits,
+        *" .,:!?'-",
+        *(["<mask>"] if masks else []),
+    ]
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
@@ -54,6 +68,7 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         pad_token="<pad>",  # noqa: S106
         eos_token="</s>",  # noqa: S106
         unk_token="<unk>",  # noqa: S106
+        mask_token="<mask>" if masks else None,
     )
 
 
@@ -67,6 +82,7 @@ def _config(kind: str, vocabulary: int, scale: float) -> PreTrainedConfig:
     common |= {"bos_token_id": 0, "eos_token_id": 2}
     grouped: dict[str, Any] = _SIZES | {"num_key_value_heads": 2, "head_dim": 8}
     narrow: dict[str, Any] = {"sliding_window": 6}
+    wide: dict[str, Any] = grouped | {"head_dim": 12}
     configs: dict[str, Callable[[], PreTrainedConfig]] = {
         "bert": lambda: BertConfig(**common, **_SIZES),
         "xlm-roberta": lambda: XLMRobertaConfig(**common, **_SIZES),
@@ -76,6 +92,7 @@ def _config(kind: str, vocabulary: int, scale: float) -> PreTrainedConfig:
             d_model=32, ffn_dim=48, num_layers=3, attention_heads=4, max_position_embeddings=98,
         ),
         "llama": lambda: LlamaConfig(**common, **grouped),
+        "llama_wide": lambda: LlamaConfig(**common, **wide),
         "gpt2": lambda: GPT2Config(**common, n_embd=32, n_layer=3, n_head=4, n_positions=98),
         "gemma3_text": lambda: Gemma3TextConfig(
             **common, **grouped, **narrow,
@@ -92,6 +109,11 @@ def _config(kind: str, vocabulary: int, scale: float) -> PreTrainedConfig:
     return configs[kind]()
 
 
+MASKED = "-masked"
+
+ODD_DECODERS = ("llama_wide",)
+"""Kinds of tiny decoders with heads wider than their share of the width."""
+
 DECODERS = ("bloom", "xglm", "llama", "gpt2", "gemma3_text", "qwen3", "mistral", "opt")
 """Kinds of tiny decoders."""
 
@@ -100,15 +122,19 @@ def tiny_model(kind: str, seed: int = 0, scale: float = 0.3) -> PreTrainedModel:
     """Build a random model.
 
     Args:
-        kind: Its ``model_type`` in transformers: ``bert``, ``xlm-roberta`` or one of ``DECODERS``.
+        kind: Its ``model_type`` in transformers: ``bert``, ``xlm-roberta`` (with ``MASKED`` behind
+            it: with its language-model head), or one of ``DECODERS``.
         seed: Of its weights; the global generator is left as it was.
         scale: Standard deviation of the weights, large enough for attention to matter.
     """
-    config = _config(kind, len(tiny_tokenizer()), scale)
+    of_masks = kind.endswith(MASKED)
+    config = _config(kind.removesuffix(MASKED), len(tiny_tokenizer(masks=of_masks)), scale)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        if kind in DECODERS:
+        if kind in DECODERS + ODD_DECODERS:
             return AutoModelForCausalLM.from_config(config).eval()
+        if of_masks:
+            return AutoModelForMaskedLM.from_config(config).eval()
         return AutoModel.from_config(config, add_pooling_layer=False).eval()
 
 
@@ -123,7 +149,9 @@ def tiny_backbone(
         seed: Of its weights.
         settings: Further settings of the backbone.
     """
-    family = "causal" if kind in DECODERS else "embedding"
+    family = "causal" if kind in DECODERS + ODD_DECODERS else "embedding"
+    family = "masked" if kind.endswith(MASKED) else family
     place = Location("folder", kind, f"tiny-{kind}-{seed}", family, kind)
     asked = BackboneSettings(name=f"tiny:{kind}", attention=attention, **settings)
-    return wrap(tiny_model(kind, seed), tiny_tokenizer(), asked, place)
+    tokenizer = tiny_tokenizer(masks=family == "masked")
+    return wrap(tiny_model(kind, seed), tokenizer, asked, place)

@@ -19,7 +19,8 @@ class Answers:
 
     Attributes:
         rows: Which inputs they are.
-        scores: R runs × B inputs × C labels, before the softmax.
+        scores: R runs × U answers × C labels, before the softmax; an input has one answer, or one
+            per word that is tagged.
         bare: Vectors of the inputs without soft prompts, B × D; None where not asked for.
     """
 
@@ -54,16 +55,17 @@ def answer(
     """
     pooling = engine.backbone.facts.pooling
     readers = prompts.and_bare(engine.backbone) if bare else prompts
-    live = sum(len(vectors) for vectors in prompts.vectors)
+    live = prompts.live
     live += len(readers) * sum(map(len, engine.branches))
     left = sorted(set(range(len(inputs))) - set(known))
-    lengths = [inputs[row].tokens + live for row in left]
+    lengths = [inputs[row].tokens + live + len(readers) * inputs[row].continued for row in left]
 
     def compute(chosen: list[int]) -> Answers:
         rows = [left[index] for index in chosen]
-        states = engine.every([inputs[row] for row in rows], readers)
+        chosen_inputs = [inputs[row] for row in rows]
+        states = engine.every(chosen_inputs, readers)
         scores = [
-            head.scores(_run(states, run, len(rows))).float().cpu().numpy()
+            head.answers(_run(states, run, len(rows)), chosen_inputs).float().cpu().numpy()
             for run, head in enumerate(heads)
         ]
         unprompted = _run(states, len(prompts), len(rows)).vectors(pooling) if bare else None
@@ -84,20 +86,33 @@ class Collected:
     """Answers put back into the order of the inputs.
 
     Attributes:
-        scores: R × N × C, filled batch by batch.
+        scores: R × U × C, filled batch by batch.
+        starts: Where each input's answers begin among all, and the number of all, N + 1.
         bare: N × D; empty (N × 0) where unprompted vectors are not asked for.
         done: Inputs answered so far.
     """
 
-    def __init__(self, runs: int, inputs: int, labels: int, width: int) -> None:
-        """Make room for ``runs`` × ``inputs`` × ``labels`` scores and vectors of ``width``."""
-        self.scores = np.zeros((runs, inputs, labels), dtype=np.float32)
-        self.bare = np.zeros((inputs, width), dtype=np.float32)
+    def __init__(self, runs: int, inputs: Sequence[Encoded], labels: int, width: int) -> None:
+        """Make room for the answers of ``runs`` to inputs, and for vectors of ``width``."""
+        self.starts = answer_starts(inputs)
+        self.scores = np.zeros((runs, self.starts[-1], labels), dtype=np.float32)
+        self.bare = np.zeros((len(inputs), width), dtype=np.float32)
         self.done = 0
 
     def add(self, batch: Answers) -> None:
         """Put a batch's answers where they belong."""
-        self.scores[:, batch.rows] = batch.scores
+        self.scores[:, answers_of(batch.rows, self.starts)] = batch.scores
         if batch.bare is not None:
             self.bare[batch.rows] = batch.bare
         self.done += len(batch.rows)
+
+
+def answer_starts(inputs: Sequence[Encoded]) -> NDArray[np.int64]:
+    """Say where each input's answers begin among all, and how many there are, N + 1."""
+    return np.concatenate([[0], np.cumsum([one.answers for one in inputs], dtype=np.int64)])
+
+
+def answers_of(rows: Sequence[int], starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Name the answers to some inputs, in their order."""
+    none = np.zeros(0, dtype=np.int64)
+    return np.concatenate([none, *(np.arange(starts[row], starts[row + 1]) for row in rows)])

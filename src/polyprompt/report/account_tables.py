@@ -102,9 +102,9 @@ def gain_table(one: Contrast) -> Table:
     rows = tuple(
         (
             TITLES[kind],
-            *(_regressed(found, "distance") for found in models.values()),
-            _regressed(models["with corpus size"], "corpus size (log10)"),
-            _regressed(models["with seen or not"], "seen in pre-training"),
+            *(regressed(found, "distance") for found in models.values()),
+            regressed(models["with corpus size"], "corpus size (log10)"),
+            regressed(models["with seen or not"], "seen in pre-training"),
             "/".join(str(found.n) if found else "0" for found in models.values()),
         )
         for kind, models in one.gains.items()
@@ -269,7 +269,7 @@ def effect(found: Effect) -> str:
     return f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
-def _regressed(found: Regression | None, name: str) -> str:
+def regressed(found: Regression | None, name: str) -> str:
     """Write one effect of a regression."""
     return _NONE if found is None else effect(found.effects[name])
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from polyprompt.analysis.correlation import Correlation
+from polyprompt.analysis.epochs import Curve
 from polyprompt.analysis.facts import TITLES
 from polyprompt.analysis.prompt_path import COMPONENTS, PathFacts
 from polyprompt.analysis.representation import Alignment
@@ -155,3 +156,39 @@ def _spread(values: Sequence[float]) -> str:
     if not values:
         return "–"
     return f"{mean(values):.2f}" + (f" ± {stdev(values):.2f}" if len(values) > 1 else "")
+
+
+def epoch_table(found: Mapping[str, tuple[Sequence[Curve], Sequence[str]]]) -> Table:
+    """Tabulate how soon and how steadily runs got where they ended; means over runs.
+
+    Args:
+        found: By the setting's title, the scores of its runs and their source languages.
+    """
+    rows = tuple(_epoch_row(title, *own) for title, own in found.items())
+    columns = (
+        "setting", "steps to 95 %, source", "others", "steps in all", "final, others",
+        "change per epoch, second half", "deviation over languages", "runs",
+    )  # fmt: skip
+    title = "Scores at the ends of epochs (points; nothing is selected on them)"
+    return Table(title, columns, rows, "lrrrrrrr")
+
+
+def _epoch_row(title: str, curves: Sequence[Curve], sources: Sequence[str]) -> tuple[str, ...]:
+    """Write one setting."""
+    own = [one for curve in curves if (one := curve.only(sources)).languages]
+    others = [one for curve in curves if (one := curve.without(sources)).languages]
+    return (
+        title,
+        _mean([one.steps_to() for one in own], "{:.0f}"),
+        _mean([one.steps_to() for one in others], "{:.0f}"),
+        _mean([one.steps[-1] for one in curves], "{:.0f}"),
+        _mean([100 * one.final for one in others], "{:.1f}"),
+        _mean([100 * one.wobble for one in others], "{:.1f}"),
+        _mean([100 * one.spread for one in others], "{:.1f}"),
+        str(len(curves)),
+    )
+
+
+def _mean(values: Sequence[float], form: str) -> str:
+    """Write a mean."""
+    return form.format(sum(values) / len(values)) if values else "–"

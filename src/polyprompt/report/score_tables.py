@@ -7,14 +7,17 @@ from typing import Any
 from polyprompt.analysis.summary import BASELINE_TITLES, GroupRow, LanguageRow, Summary
 from polyprompt.cautions import MARK, contamination_notes
 from polyprompt.scoring.intervals import Interval
+from polyprompt.scoring.metrics import TITLES
 
 BASELINE_NOTES = {
     "majority": "always the most frequent class of the source language's training split (ties: the "
     "first label)",
     "tfidf_svm": "TF-IDF of character 2–5-grams and a linear SVM on the same examples",
+    "word_tags": "the tag that a word has most often in the same examples, an unknown word the "
+    "most frequent tag",
     "zero_shot": "frozen backbone, nearest label description, no examples",
-    "zero_shot_instruction": "the decoder without a prompt, the card's instruction, the same label "
-    "words, no examples",
+    "zero_shot_instruction": "the backbone without a prompt, the card's instruction, the same "
+    "label words, no examples",
     "in_context": "the decoder without a prompt, the same examples as demonstrations in "
     "front of the instruction, as many as fit",
     "logistic_regression": "on the frozen vectors of the same examples (encoders: mean state, "
@@ -61,12 +64,17 @@ def signed(interval: Interval) -> str:
     return f"{100 * interval.mean:+.1f} [{100 * interval.low:+.1f}, {100 * interval.high:+.1f}]"
 
 
+def capitalised(text: str) -> str:
+    """Write a text with a capital letter in front, the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 def language_table(summary: Summary) -> Table:
     """Tabulate every language, best first."""
     titles = _baseline_titles(summary)
     rows = sorted(summary.languages, key=lambda row: -row.accuracy.mean)
     return Table(
-        "Accuracy per language (%)",
+        f"{capitalised(TITLES[summary.metric])} per language (%)",
         ("language", "code", "prompt", "95 % interval", "n", *titles.values()),
         tuple(_language_cells(row, list(titles)) for row in rows),
         "ll" + "r" * (3 + len(titles)),
@@ -99,7 +107,7 @@ def difference_table(summary: Summary) -> Table:
     )
     return Table(
         "Prompt minus baseline, mean over languages, paired (points)",
-        ("baseline", "its accuracy", "difference [95 % interval]", "what it is"),
+        ("baseline", f"its {TITLES[summary.metric]}", "difference [95 % interval]", "what it is"),
         cells,
         "lrrp",
     )
@@ -109,9 +117,9 @@ def headline(summary: Summary) -> str:
     """Say the result in words, the best baseline included."""
     overall = summary.overall
     text = (
-        f"Mean accuracy over {overall.languages} languages: {percent(overall.accuracy.mean)} % "
-        f"(95 % interval {between(overall.accuracy)}, {summary.seeds} "
-        f"{'seed' if summary.seeds == 1 else 'seeds'})."
+        f"Mean {TITLES[summary.metric]} over {overall.languages} languages: "
+        f"{percent(overall.accuracy.mean)} % (95 % interval {between(overall.accuracy)}, "
+        f"{summary.seeds} {'seed' if summary.seeds == 1 else 'seeds'})."
     )
     best = summary.best_baseline()
     if best is None:

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from polyprompt.analysis.significance import t_interval
 from polyprompt.analysis.summary import Summary
 from polyprompt.report.score_tables import Table, between, percent, with_spread
+from polyprompt.scoring.metrics import TITLES
 
 
 class Shown(Protocol):
@@ -57,8 +58,9 @@ def setting_table(settings: Sequence[Shown]) -> Table:
         "setting", "all languages", "95 %, runs and items", "95 %, t over runs", "source", "others",
         "languages", "runs", "trained numbers",
     )  # fmt: skip
+    title = " and ".join(dict.fromkeys(TITLES[setting.summary.metric] for setting in settings))
     return Table(
-        "Settings: mean accuracy (%) ± deviation over runs", columns, tuple(rows), "lrrrrrrrr"
+        f"Settings: mean {title} (%) ± deviation over runs", columns, tuple(rows), "lrrrrrrrr"
     )
 
 

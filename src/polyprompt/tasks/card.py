@@ -2,22 +2,31 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from polyprompt.capabilities import Settings
 from polyprompt.errors import ConfigError, all_faults, nearest
+from polyprompt.part_settings import Settings, as_list
 
 SPLITS = ("train", "dev", "test")
 
 
 class HubSource(Settings):
-    """A data set on the Hugging Face Hub; ``{language}`` in ``config`` is the SIB-200 code."""
+    """A data set on the Hugging Face Hub.
+
+    ``{language}`` in ``config`` is the SIB-200 code, or what ``codes`` has in its place; the codes
+    are then all the languages there are. ``source`` is the data set that the train and dev splits
+    of the source languages come from, where it is another one. ``columns`` gives its columns the
+    names that local tables have. Labels that are numbers of a class are read as its name.
+    """
 
     path: str
     config: str = "{language}"
+    codes: dict[str, str] = {}
+    source: "HubSource | None" = None
+    columns: dict[str, str] = {}
     revision: str | None = None
     splits: dict[str, str] = {"train": "train", "dev": "validation", "test": "test"}
 
@@ -29,19 +38,35 @@ class FileSource(Settings):
 
 
 class Columns(Settings):
-    """The names of the columns; ``language`` None means that one language is given elsewhere."""
+    """The names of the columns; ``language`` None means that one language is given elsewhere.
+
+    ``values`` says what the label column has in place of a label, where it does not have the label
+    itself. Words with one of the tags in ``omit`` are left out. ``choices`` names the columns of
+    the answers of a choice task, or one of lists.
+    """
 
     fields: dict[str, str]
     label: str
-    id: str | None = None
+    values: dict[str, str] = {}
+    omit: tuple[str, ...] = ()
+    choices: Annotated[tuple[str, ...], BeforeValidator(as_list)] = ()
+    id: str | tuple[str, ...] | None = None
     language: str | None = "language"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The columns that name an item together."""
+        return (self.id,) if isinstance(self.id, str) else self.id or ()
 
 
 class TaskCard(Settings):
     """A task.
 
     Attributes:
-        labels: In the order in which scores are reported.
+        kind: ``classification`` of whole items; ``tagging`` of every word of the one field, whose
+            column holds lists of words (in text tables: words with spaces between them), as that of
+            the label holds lists of tags; ``choice`` of one of several texts, numbered from 1.
+        labels: In the order in which scores are reported; the numbers of the choices.
         label_descriptions: A few English words per label, read by the similarity head.
         label_words: Per type of model (``default`` for the rest), one word per label.
         instruction: A layout without slots for decoders without a soft prompt; the label word
@@ -49,12 +74,14 @@ class TaskCard(Settings):
         parallel: Whether one id is the same sentence in every language, so that intervals
             resample items across languages.
         ids_are_positions: Whether ids are numbers whose neighbours come from one article.
+        held_out: Whether train, dev and test are parts of one split, so that items of the first two
+            are left out of the test of every language.
         caution: What a table of results must say.
     """
 
     name: str
     title: str
-    kind: Literal["classification"] = "classification"
+    kind: Literal["classification", "tagging", "choice"] = "classification"
     hub: HubSource | None = None
     local: FileSource | None = None
     shipped: FileSource | None = None
@@ -64,10 +91,11 @@ class TaskCard(Settings):
     label_words: dict[str, dict[str, str]] = {}
     layout: str = "{text}{task}"
     instruction: str = ""
-    metric: Literal["accuracy", "macro_f1"] = "accuracy"
+    metric: Literal["accuracy", "macro_f1", "entity_f1", "word_accuracy"] = "accuracy"
     languages: tuple[str, ...] = ()
     parallel: bool = False
     ids_are_positions: bool = False
+    held_out: bool = False
     licence: str = ""
     citation: str = ""
     caution: str = ""
@@ -75,10 +103,15 @@ class TaskCard(Settings):
     @model_validator(mode="after")
     def _fits_together(self) -> "TaskCard":
         """Refuse repeated labels, texts for labels that do not exist, and unknown splits."""
-        faults = [*_split_faults(self), *_label_faults(self)]
+        faults = [*_split_faults(self), *_label_faults(self), *_kind_faults(self)]
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def tags_words(self) -> bool:
+        """Whether every word of an item has an answer of its own."""
+        return self.kind == "tagging"
 
     def description(self, label: str) -> str:
         """Give the words that describe a label; the label itself where the card has none."""
@@ -111,6 +144,24 @@ def _split_faults(card: TaskCard) -> list[str]:
             for split in ("train", "test")
             if split not in source.files
         ]
+    return faults
+
+
+def _kind_faults(card: TaskCard) -> list[str]:
+    """Find columns and metrics that do not go with the kind of task."""
+    faults = []
+    metrics = {"tagging": ("entity_f1", "word_accuracy")}.get(card.kind, ("accuracy", "macro_f1"))
+    if card.metric not in metrics:
+        faults.append(f"metric: a {card.kind} task is measured by {' or '.join(metrics)}")
+    if card.tags_words and len(card.columns.fields) != 1:
+        faults.append("columns.fields: a tagging task has one field, the words of a sentence")
+    if card.tags_words and any(label.split() != [label] for label in card.labels):
+        faults.append("labels: a tag has no spaces in it")
+    if (card.kind == "choice") != bool(card.columns.choices):
+        faults.append("columns.choices: names the columns of the answers of a choice task")
+    numbers = tuple(str(index) for index in range(1, len(card.labels) + 1))
+    if card.kind == "choice" and card.labels != numbers:
+        faults.append(f"labels: the choices are numbered, {list(numbers)}")
     return faults
 
 

@@ -1,7 +1,8 @@
 """Layouts: where text, fixed words and soft prompts stand in the input.
 
 ``"{text}{task:10}"`` puts ten soft tokens of the slot ``task`` after the field ``text``. Everything
-outside braces is fixed words; ``{{`` and ``}}`` are literal braces.
+outside braces is fixed words; ``{{`` and ``}}`` are literal braces. ``{mask}`` is the word that a
+masked language model guesses, unless the task has a field of that name.
 """
 
 import re
@@ -37,8 +38,14 @@ class Slot:
     length: int
 
 
-Segment = Words | Field | Slot
-Hard = Words | Field
+@dataclass(frozen=True)
+class Mask:
+    """The word that a masked language model guesses."""
+
+
+Segment = Words | Field | Slot | Mask
+Hard = Words | Field | Mask
+MASK = "mask"
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ class Layout:
     def fields(self) -> tuple[str, ...]:
         """The fields of the example, in the order of the input."""
         return tuple(segment.name for segment in self.segments if isinstance(segment, Field))
+
+    @property
+    def masks(self) -> int:
+        """How many words are to be guessed."""
+        return sum(isinstance(segment, Mask) for segment in self.segments)
 
     @property
     def prompt_length(self) -> int:
@@ -81,6 +93,23 @@ class Layout:
         if attention is Attention.CAUSAL and not text_follows:
             return Reach.AFTER_INPUT
         return Reach.WHOLE_SEQUENCE
+
+
+def without_slots(text: str, fields: Collection[str], parts: Collection[str]) -> str:
+    """Take out of a layout the slots that no part stands in.
+
+    Args:
+        text: The layout of a card, which is written for a soft prompt.
+        fields: The task's fields.
+        parts: Names of the soft prompts there are.
+    """
+
+    def kept(found: re.Match[str]) -> str:
+        name = found["name"]
+        is_kept = name is None or name in {*fields, *parts, MASK}
+        return found[0] if is_kept else ""
+
+    return re.sub(r"\{\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::\d+)?\}", kept, text)
 
 
 def parse_layout(
@@ -156,6 +185,8 @@ def _read_placeholder(
     if not _NAME.fullmatch(name):
         raise _fault(text, start + 1, f"'{name}' is not a name (letters, digits, '_', '-')")
     if not colon and name not in lengths:
+        if name == MASK and name not in fields:
+            return Mask(), end + 1
         if name not in fields:
             known = [*fields, *lengths]
             raise _fault(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyprompt.data.encoding import Encoded
+from polyprompt.data.lazy import LazyInputs
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import is_out_of_memory, release
 from polyprompt.heads.head import Head, States
@@ -80,7 +81,12 @@ class Training:
         """Let the engine keep what is read again and again; if training has ended, heads do."""
         if not self._is_kept:
             for member in self.members:
-                self.engine.keep([*member.train, *member.dev], prompts_of([member]).lengths[0])
+                shape = prompts_of([member]).shapes[0]
+                if isinstance(member.train, LazyInputs):
+                    self.engine.keep(member.train, shape)
+                    self.engine.keep(member.dev, shape)
+                else:
+                    self.engine.keep([*member.train, *member.dev], shape)
         self._is_kept = True
 
     def _ends_epoch(self, record: StepRecord) -> bool:
@@ -97,9 +103,9 @@ class Training:
         labels = member.dev_labels.to(states.mean.device)
         head = fitted_head(self.engine, member)
         loss = self.peers.same(float(head.loss(states, labels)))  # all choose the same state
-        right = head.scores(states).argmax(1) == labels
+        accuracy = head.accuracy(states, labels)
         self.best[record.run].offer(loss)
-        return replace(record, dev_loss=loss, dev_accuracy=float(right.float().mean()))
+        return replace(record, dev_loss=loss, dev_accuracy=accuracy)
 
     def take_step(self, rows: dict[int, list[int]]) -> list[StepRecord]:
         """Move runs by one step.
@@ -111,6 +117,8 @@ class Training:
             Their records.
         """
         members = self.members
+        for part in (part for member in members for part in member.parts.values()):
+            part.step = self.step
         self.optimiser.zero_grad(set_to_none=True)
         losses = add_gradients(self.engine, members, rows, self.peers.share)
         moved = [p for run in rows for p in members[run].trained_parameters()]
@@ -153,14 +161,17 @@ def _active(members: Sequence[Member], step: int) -> list[int]:
 
 
 def make_optimiser(members: Sequence[Member]) -> torch.optim.AdamW:
-    """Build one AdamW with a parameter group per run."""
+    """Build one AdamW with a group of parameters per run and rate."""
     groups = [
         {
-            "params": member.trained_parameters(),
-            "lr": member.peak_rate,
+            "params": parameters,
+            "lr": rate,
+            "peak": rate,
+            "run": run,
             "weight_decay": member.settings.weight_decay,
         }
-        for member in members
+        for run, member in enumerate(members)
+        for rate, parameters in member.parameters_by_rate().items()
     ]
     return torch.optim.AdamW(groups)
 
@@ -209,11 +220,19 @@ def _add_gradients(
         for run, row in flat[start : start + size]:
             part.setdefault(run, []).append(row)
         means = group_losses(engine, members, part)
-        shares = {run: loss * (len(part[run]) / len(rows[run])) for run, loss in means.items()}
+        shares = {
+            run: loss * _share(members[run], part[run], rows[run]) for run, loss in means.items()
+        }
         torch.stack(list(shares.values())).sum().backward()
         for run, loss in shares.items():
             losses[run] += loss.item()
     return losses
+
+
+def _share(member: Member, part: Sequence[int], rows: Sequence[int]) -> float:
+    """Say which share of a step's answers some of its rows have."""
+    own, whole = (member.head.answered(member.train_labels[list(some)]) for some in (part, rows))
+    return own / max(whole, 1)
 
 
 def group_losses(
@@ -228,12 +247,14 @@ def group_losses(
     """
     inputs = [members[run].train[row] for run, batch in rows.items() for row in batch]
     owners = [run for run, batch in rows.items() for _ in batch]
-    states = engine.each(inputs, owners, prompts_of(members))
+    with engine.backbone.mixed():
+        states = engine.each(inputs, owners, prompts_of(members))
     losses: dict[int, Tensor] = {}
     start = 0
     for run, batch in rows.items():
         part = states.rows(slice(start, start + len(batch)))
         labels = members[run].train_labels[batch].to(part.mean.device)
+        members[run].head.learns_from(batch, part)
         losses[run] = members[run].head.loss(part, labels)
         start += len(batch)
     return losses
@@ -251,22 +272,23 @@ def clip(member: Member) -> float:
 def set_rates(
     optimiser: torch.optim.Optimizer, members: Sequence[Member], step: int
 ) -> list[float]:
-    """Set every run's learning rate for a step."""
-    rates = []
-    for group, member in zip(optimiser.param_groups, members, strict=True):
-        settings = member.settings
-        factor = rate_factor(settings.schedule, step, member.steps, settings.warmup_share)
-        group["lr"] = member.peak_rate * factor
-        rates.append(group["lr"])
-    return rates
+    """Set the learning rates of a step; returns every run's own."""
+    factors = [
+        rate_factor(own.settings.schedule, step, own.steps, own.settings.warmup_share)
+        for own in members
+    ]
+    for group in optimiser.param_groups:
+        group["lr"] = group["peak"] * factors[group["run"]]
+    return [own.peak_rate * factor for own, factor in zip(members, factors, strict=True)]
 
 
 @torch.no_grad()
 def read(engine: Engine, member: Member, inputs: Sequence[Encoded]) -> States:
     """Read inputs with one run's prompts, without gradient."""
     prompts = prompts_of([member])
-    live = sum(map(len, prompts.vectors))
-    return engine.read(inputs, live, lambda some: engine.each(some, [0] * len(some), prompts))
+    return engine.read(
+        inputs, prompts.live, lambda some: engine.each(some, [0] * len(some), prompts)
+    )
 
 
 def fitted_head(engine: Engine, member: Member) -> Head:

@@ -1,18 +1,22 @@
 """One run as a member of a group that trains together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from polyprompt.capabilities import TrainingSettings
 from polyprompt.data.batching import epoch_batches
 from polyprompt.data.encoding import Encoded
-from polyprompt.engine.engine import Prompts
+from polyprompt.engine.engine import Deep, Prompts
+from polyprompt.heads.classifier import IGNORED
 from polyprompt.heads.head import Head
+from polyprompt.records import Example
 from polyprompt.seeds import generator
+from polyprompt.tuning.deep_prompt import DeepPrompt, KeysAndValues
 from polyprompt.tuning.part import TrainablePart
 from polyprompt.tuning.soft_prompt import SoftPrompt
 
@@ -32,7 +36,10 @@ class Member:
         seed: Of the order of its examples.
         width: Of the backbone's embedding table (D).
         neutral: Inputs without content, for heads that are calibrated by them.
-        trained_count: Numbers that are trained; counted while they can be where it is not given.
+        trained_by_part: Numbers that are trained, by the part's name; counted while they can be
+            where it is not given.
+        text_end: Position at which texts end in front of a deep prompt behind them; None lets them
+            begin at the first.
     """
 
     parts: dict[str, TrainablePart]
@@ -45,18 +52,30 @@ class Member:
     seed: int
     width: int
     neutral: Sequence[Encoded] = ()
-    trained_count: int = 0
+    trained_by_part: dict[str, int] = field(default_factory=dict)
+    text_end: int | None = None
 
     def __post_init__(self) -> None:
         """Count what is trained, as long as it is."""
-        self.trained_count = self.trained_count or sum(
-            parameter.numel() for parameter in self.trained_parameters()
-        )
+        self.trained_by_part = self.trained_by_part or {
+            name: sum(p.numel() for p in part.parameters() if p.requires_grad)
+            for name, part in self.parts.items()
+        }
+
+    @property
+    def trained_count(self) -> int:
+        """Numbers that are trained in all."""
+        return sum(self.trained_by_part.values())
 
     @property
     def prompts(self) -> list[SoftPrompt]:
         """Its soft prompts, in the layout's order."""
         return [part for part in self.parts.values() if isinstance(part, SoftPrompt)]
+
+    @property
+    def deep_prompts(self) -> list[DeepPrompt]:
+        """Its deep prompts."""
+        return [part for part in self.parts.values() if isinstance(part, DeepPrompt)]
 
     @property
     def peak_rate(self) -> float:
@@ -88,6 +107,14 @@ class Member:
                 yield batch
             epoch += 1
 
+    def parameters_by_rate(self) -> dict[float, list[torch.nn.Parameter]]:
+        """Sort what an optimiser may move by its highest learning rate."""
+        found: dict[float, list[torch.nn.Parameter]] = {self.peak_rate: []}
+        for name, part in self.parts.items():
+            rate = self.settings.learning_rates.get(name, self.peak_rate)
+            found.setdefault(rate, []).extend(p for p in part.parameters() if p.requires_grad)
+        return {rate: parameters for rate, parameters in found.items() if parameters}
+
     def trained_parameters(self) -> list[torch.nn.Parameter]:
         """Give the parameters that an optimiser may move."""
         return [p for part in self.parts.values() for p in part.parameters() if p.requires_grad]
@@ -100,11 +127,54 @@ def prompts_of(members: Sequence[Member]) -> Prompts:
         soft = member.prompts
         vectors.append(torch.cat([p() for p in soft]) if soft else torch.zeros(0, member.width))
         lengths.append(tuple(prompt.length for prompt in soft))
-    return Prompts(tuple(vectors), tuple(lengths))
+    deep = tuple(
+        joined_deep([(part.position, part()) for part in own.deep_prompts], own.text_end)
+        for own in members
+    )
+    none = all(one is None for one in deep)
+    return Prompts(tuple(vectors), tuple(lengths), () if none else deep)
 
 
-def label_tensor(labels: Sequence[str | None], names: Sequence[str]) -> Tensor:
-    """Number labels in the task's order."""
+def joined_deep(
+    parts: Sequence[tuple[Literal["prefix", "suffix"], KeysAndValues]], end: int | None
+) -> Deep | None:
+    """Put deep prompts one behind the other; None if there are none.
+
+    Args:
+        parts: Position, and keys and values, of each of them.
+        end: Position at which the text ends in front of a suffix.
+    """
+    if not parts:
+        return None
+    layers = [own for _, own in sorted(parts, key=lambda part: part[0])]
+    joined = tuple(
+        (torch.cat([keys for keys, _ in of_layer], 1), torch.cat([own for _, own in of_layer], 1))
+        for of_layer in zip(*layers, strict=True)
+    )
+    suffix = sum(own[0][0].shape[1] for position, own in parts if position == "suffix")
+    return Deep(joined, suffix, end if suffix else None)
+
+
+def label_tensor(
+    examples: Sequence[Example], inputs: Sequence[Encoded], names: Sequence[str]
+) -> Tensor:
+    """Number labels in the task's order.
+
+    Args:
+        examples: With answers.
+        inputs: The same, encoded.
+        names: The task's labels.
+
+    Returns:
+        N; where words are tagged N W, of the words that are read, and then ``IGNORED``.
+    """
     index = {name: i for i, name in enumerate(names)}
-    numbers = np.array([index[label] for label in labels if label is not None], dtype=np.int64)
-    return torch.from_numpy(numbers)
+    if not any(example.words for example in examples):
+        numbers = [index[e.label] for e in examples if e.label is not None]
+        return torch.tensor(numbers, dtype=torch.long)
+    rows = []
+    for example, encoded in zip(examples, inputs, strict=True):
+        read = (encoded.reads >= 0).tolist()
+        pairs = zip(example.tags, read, strict=True)
+        rows.append(torch.tensor([index[tag] for tag, is_read in pairs if is_read]).long())
+    return pad_sequence(rows, batch_first=True, padding_value=IGNORED)

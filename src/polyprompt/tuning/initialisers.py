@@ -119,7 +119,7 @@ def saved_prompt(path: str) -> dict[str, Tensor]:
 def _no_prompt(path: str, reason: object) -> str:
     """Say that a file is no soft prompt."""
     return (
-        f"Cannot read the soft prompt {path}: {reason}. Expected a safetensors file with 'weight', "
+        f"Cannot read the prompt {path}: {reason}. Expected a safetensors file with 'weight', "
         "as runs save it under parts/."
     )
 

@@ -12,6 +12,8 @@ class TrainablePart(nn.Module, ABC):
 
     is_kept: bool = True
     """Whether its tensors go into the run's folder."""
+    step: int | None = None
+    """Which step of training a pass with gradient belongs to; None outside of training."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

@@ -1,0 +1,88 @@
+"""Names that change whenever results would: of a run, of its data, of what a group shares."""
+
+from pathlib import Path
+from typing import Any
+
+from polyprompt.capabilities import RunSettings
+from polyprompt.data.readers import local_files
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.fingerprint import file_sha256, fingerprint
+from polyprompt.head_settings import VerbalizerSettings
+from polyprompt.models.locate import locate
+from polyprompt.tasks.card import TaskCard, load_card
+from polyprompt.tasks.layout import Layout
+
+RESULT_FORMAT = 2
+"""Changes when the same settings would give other results."""
+
+_OF_A_RUN = {
+    "arm", "seed", "draw_seed", "train_seed", "shots", "article_gap", "training", "head", "source",
+    "source_temperature", "source_shares",
+}  # fmt: skip
+
+
+def run_name(settings: RunSettings, contents: str) -> str:
+    """Fingerprint everything that changes a run's result."""
+    value = settings.model_dump(mode="json")
+    for key in ("data", "seed", "record", "record_items"):
+        del value[key]
+    for place in ("device", "device_map"):
+        del value["backbone"][place]
+    _leave_out(value["backbone"], quantization=None, autocast=None)
+    del value["arm"]
+    _leave_out(value, evaluate="test", source_shares=None, test_items=None, segmentation=None)
+    _leave_out(value["training"], learning_rates={})
+    for part in value["parts"].values():
+        _leave_out(part, reparameteriser=None)
+    prompts = [*settings.soft_prompts.values(), *settings.deep_prompts.values()]
+    paths = [part.initial.path for part in prompts if part.initial.path]
+    sums = [file_sha256(Path(path)) for path in paths]
+    place = locate(settings.backbone)
+    return fingerprint([value, contents, place.identity, sums, RESULT_FORMAT])
+
+
+def data_identity(card: TaskCard, folder: str | None) -> str:
+    """Name the contents of a task's card and files."""
+    files = local_files(card, folder)
+    sums = {split: file_sha256(path) for split, path in files.items()}
+    value = card.model_dump(mode="json")
+    _leave_out(value["columns"], values={}, choices=[], omit=[])
+    _leave_out(value, held_out=False)
+    if value["hub"] is not None:
+        _leave_out(value["hub"], source=None, codes={}, columns={})
+    return fingerprint([value, sums])
+
+
+def _leave_out(value: dict[str, Any], **defaults: Any) -> None:
+    """Take out what is newer than results on disk, which keep their names, unless it is set."""
+    for key, default in defaults.items():
+        if key in value and value[key] == default:
+            del value[key]
+
+
+def group_key(settings: RunSettings, layout: Layout, name: str) -> str:
+    """Name what all runs of a group have in common.
+
+    Args:
+        settings: Of a run, complete.
+        layout: Its own.
+        name: The run's; one that trains weights is alone in its group.
+    """
+    value: dict[str, Any] = settings.model_dump(mode="json")
+    for setting in _OF_A_RUN:
+        del value[setting]
+    value["parts"] = sorted(value["parts"])
+    head = head_of(settings)
+    if isinstance(head, VerbalizerSettings):
+        value["words"] = [head.words, head.leading_space, head.several_pieces]
+    value["layout"] = [repr(run) for run in layout.hard_runs()]
+    value["kinds"] = sorted(
+        f"{part_name} {part.kind} {getattr(part, 'position', '')}"
+        for part_name, part in settings.parts.items()
+    )
+    if load_card(settings.task).held_out:  # what is tested depends on what is learnt from
+        value["source"] = settings.source
+    value["reads"] = head.model_dump(include={"kind", "piece", "max_pieces", "leading_space"})
+    if settings.weight_parts:
+        value["alone"] = name
+    return fingerprint(value)

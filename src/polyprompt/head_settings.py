@@ -1,0 +1,124 @@
+"""How heads are set: the schema of ``head`` in ``study.yaml``."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Discriminator, Field, Tag
+
+from polyprompt.part_settings import Settings
+
+
+class PrototypeSettings(Settings):
+    """What a class vector is made of: weights of the label description and of the examples."""
+
+    descriptions: float = Field(default=1.0, ge=0)
+    examples: float = Field(default=1.0, ge=0)
+
+
+class SimilaritySettings(Settings):
+    """Class scores are cosines to class vectors, divided by ``temperature``."""
+
+    kind: Literal["similarity"] = "similarity"
+    temperature: float = Field(default=0.01, gt=0)
+    prototypes: PrototypeSettings = PrototypeSettings()
+
+
+class VerbalizerSettings(Settings):
+    """Label scores are the language model's own scores of one word per label.
+
+    ``words`` None takes the card's, for the model's type, else its ``default``, else the labels
+    themselves. ``leading_space`` tokenizes a word as it stands behind another one. A word of
+    ``several_pieces`` is refused, or scored by the ``sum`` or ``mean`` of its pieces'
+    log-probabilities. ``loss`` is the cross-entropy over the label words or over the whole
+    ``vocabulary`` (paper A). ``calibration`` subtracts, label by label, what inputs without content
+    score: ``contextual`` the log of the mean probability for "N/A", "[MASK]" and no text (Zhao et
+    al. 2021), ``pmi`` the log-probability without the text (Holtzman et al. 2021).
+    """
+
+    kind: Literal["verbalizer"] = "verbalizer"
+    words: dict[str, str] | None = None
+    leading_space: bool = True
+    several_pieces: Literal["refuse", "sum", "mean"] = "refuse"
+    loss: Literal["labels", "vocabulary"] = "labels"
+    calibration: Literal["none", "contextual", "pmi"] = "none"
+
+
+class ClassifierSettings(Settings):
+    """Class scores are a linear map of the input's state, trained with the parts.
+
+    ``pooling`` takes the state of the ``last`` token or the ``mean`` over all; None that of the
+    backbone's family. ``dropout`` is that on the state in training, ``bound`` the standard
+    deviation with which the map begins.
+    """
+
+    kind: Literal["classifier"]
+    pooling: Literal["last", "mean"] | None = None
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    bound: float = Field(default=0.02, gt=0)
+
+
+class TaggerSettings(Settings):
+    """A tag's scores are a linear map of a word's state, trained with the parts.
+
+    The state is that of the word's ``first`` or ``last`` ``piece``; None takes that of the
+    backbone's family. ``dropout`` is that on the state in training, ``bound`` the standard
+    deviation with which the map begins.
+    """
+
+    kind: Literal["tagger"]
+    piece: Literal["first", "last"] | None = None
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    bound: float = Field(default=0.02, gt=0)
+
+
+class ChoiceSettings(Settings):
+    """An answer's score is the log-likelihood of its text behind the input.
+
+    ``several_pieces`` takes the ``sum`` or the ``mean`` of its pieces' log-probabilities;
+    ``leading_space`` tokenizes it as it stands behind another word. An answer is cut off after
+    ``max_pieces``.
+    """
+
+    kind: Literal["choice"]
+    several_pieces: Literal["sum", "mean"] = "mean"
+    leading_space: bool = True
+    max_pieces: int = Field(default=64, ge=1, le=1024)
+
+
+def head_short(value: Any) -> Any:
+    """Let ``head: NAME`` stand for ``head: {kind: NAME}``, and ``{}`` for the default."""
+    return None if value == {} else {"kind": value} if isinstance(value, str) else value
+
+
+def _head_kind(value: Any) -> str | None:
+    """Find which head is meant; ``kind`` may be left out where a key tells."""
+    if isinstance(value, BaseModel):
+        return getattr(value, "kind", None)
+    if not isinstance(value, dict) or "kind" in value:
+        return value.get("kind") if isinstance(value, dict) else None
+    known = sum(key in VerbalizerSettings.model_fields for key in value)
+    return "verbalizer" if known else "similarity"
+
+
+HeadSettings = Annotated[
+    Annotated[SimilaritySettings, Tag("similarity")]
+    | Annotated[VerbalizerSettings, Tag("verbalizer")]
+    | Annotated[ClassifierSettings, Tag("classifier")]
+    | Annotated[TaggerSettings, Tag("tagger")]
+    | Annotated[ChoiceSettings, Tag("choice")],
+    Discriminator(
+        _head_kind,
+        custom_error_type="head_kind",
+        custom_error_message="there is no such head; expected kind 'similarity', 'verbalizer', "
+        "'classifier', 'tagger' or 'choice'",
+    ),
+]
+
+HEADS_OF_TASKS = {
+    "classification": ("similarity", "verbalizer", "classifier"),
+    "tagging": ("tagger",),
+    "choice": ("choice",),
+}
+"""Heads that can answer a kind of task."""
+
+TRAINED_HEADS = ("classifier", "tagger")
+"""Heads that have weights of their own."""

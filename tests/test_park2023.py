@@ -1,0 +1,193 @@
+"""Paper B's arithmetic, configurations and questions of tokenization."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, XGLMConfig
+
+from polyprompt.analysis.tokenization import granularity
+from polyprompt.engine.direct import DirectEngine
+from polyprompt.experiments.analyse import Request, account_of
+from polyprompt.experiments.config import build_study, load_study
+from polyprompt.experiments.results import gather
+from polyprompt.experiments.search import search_studies
+from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.models.tiny import tiny_backbone
+from polyprompt.training.loop import Training, group_losses
+from polyprompt.tuning.deep_prompt import DeepPrompt, LayerShape
+
+XGLM_564M = {"d_model": 1024, "ffn_dim": 4096, "num_layers": 24, "attention_heads": 16}
+
+
+def test_the_share_of_trained_parameters_on_xglm_564m_is_the_papers():
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(XGLMConfig(vocab_size=256008, **XGLM_564M))
+    whole = model.num_parameters()
+    assert whole == 564_463_616
+    layers = [LayerShape(16, 64, 64)] * 24
+    shares = {}
+    for length in (1, 15, 16):
+        prompt = DeepPrompt(length, layers, np.random.default_rng(0))
+        numbers = sum(p.numel() for p in prompt.parameters())
+        assert numbers == 49_152 * length
+        shares[length] = numbers / whole
+    assert round(100 * shares[15], 4) == 0.1306  # "at most 0.13 %"
+    assert round(100 * shares[16], 2) > 0.13
+
+
+def test_a_tiny_xglm_counts_its_places_in_the_same_way():
+    backbone = tiny_backbone("xglm")
+    shapes = [LayerShape(*shape) for shape in backbone.layer_facts.shapes]
+    assert shapes == [LayerShape(4, 8, 8)] * 3
+    prompt = DeepPrompt(5, shapes, np.random.default_rng(0))
+    assert prompt.weight.numel() == 5 * 3 * 2 * 32
+
+
+def predictions(**columns):
+    rows = {
+        "run": ["a"] * 4, "baseline": [None] * 4, "language": ["eng_Latn"] * 2 + ["zho_Hans"] * 2,
+        "pieces": [10, 6, 20, 12], "words": [8, 4, 2, 2], "characters": [40, 24, 16, 16],
+        "singles": [1, 3, 16, 8],
+    }  # fmt: skip
+    return pl.DataFrame(rows | columns, schema_overrides={"baseline": pl.String})
+
+
+def test_granularity_is_told_from_the_columns_of_predictions():
+    found = granularity(predictions(), ["zho_Hans", "eng_Latn", "deu_Latn"])
+    np.testing.assert_allclose(found["pieces"], [16, 8, np.nan])
+    np.testing.assert_allclose(
+        found["fertility"], [np.nan, 16 / 12, np.nan]
+    )  # no spaces in Chinese
+    np.testing.assert_allclose(found["characters_per_piece"], [1, 4, np.nan])
+    np.testing.assert_allclose(found["singles"], [0.75, 0.25, np.nan])
+    tagged = granularity(predictions(metric=["entity_f1"] * 4), ["zho_Hans"])
+    np.testing.assert_allclose(tagged["fertility"], [8])
+    assert granularity(predictions().drop("pieces"), ["eng_Latn"]) == {}
+
+
+def test_the_account_has_tokenization_and_what_gains_have_to_do_with_it(toy_study):
+    value = toy_study | {
+        "arms": {"soft": {}, "deep": {"layout": "{text}", "parts": {"d": {"kind": "deep_prompt", "length": 2}}}},
+    }  # fmt: skip
+    study = build_study(value, "toy")
+    list(run_study(study))
+    tables, _ = account_of(gather(study_folders(study)), Request())
+    titles = [table.title for table in tables]
+    assert "Tokenization of the test items" in titles
+    assert any("gain and tokenization" in title for title in titles)
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_mixed_precision_is_near_the_exact_gradient(kind, toy_training):
+    exact, mixed = toy_training(kind, None), toy_training(kind, torch.bfloat16)
+    assert torch.nn.functional.cosine_similarity(exact, mixed, dim=0) > 0.98
+    assert not torch.equal(exact, mixed)
+    assert mixed.dtype == torch.float32
+
+
+@pytest.fixture
+def toy_training():
+    from polyprompt.capabilities import TrainingSettings
+    from polyprompt.data.encoding import Encoder
+    from polyprompt.heads.classifier import ClassifierHead
+    from polyprompt.records import Example
+    from polyprompt.tasks.layout import parse_layout
+    from polyprompt.training.member import Member
+    from polyprompt.tuning.linear_map import LinearMap
+
+    def gradient(kind, autocast):
+        backbone = tiny_backbone(kind)
+        backbone.autocast = autocast
+        encoder = Encoder(backbone.tokenizer, parse_layout("{text}", ["text"]), "", 64)
+        inputs = encoder.encode([Example(t, "", {"text": t}) for t in ("the cat", "x", "a b c d")])
+        shapes = [LayerShape(*shape) for shape in backbone.layer_facts.shapes]
+        rng = np.random.default_rng(0)
+        deep, weights = DeepPrompt(3, shapes, rng, bound=0.5), LinearMap(32, 2, 0.3, 0.0, rng)
+        labels = torch.tensor([0, 1, 0])
+        member = Member(
+            {"deep": deep, "head": weights}, ClassifierHead(weights, "last"), inputs, labels,
+            inputs, labels, TrainingSettings(learning_rate=0.01), 0, backbone.facts.width,
+        )  # fmt: skip
+        engine = DirectEngine(backbone)
+        assert Training(engine, [member]).steps == 20
+        losses = group_losses(engine, [member], {0: [0, 1, 2]})
+        losses[0].backward()
+        return deep.weight.grad.flatten()
+
+    return gradient
+
+
+@pytest.mark.parametrize("name", ["xnli", "pawsx", "panx", "udpos"])
+def test_the_studies_on_e5_have_their_arms(name, shared):
+    path = f"configs/studies/park_e5_{name}.yaml"
+    study = load_study(path, [f"data={shared}/data/tasks/{name}"])
+    arms = {run.arm for run in study.runs}
+    suffix = (
+        {"deep suffix"} if name in {"xnli", "pawsx"} else set()
+    )  # words do not see what follows
+    assert arms == {"soft", "deep prefix", "full"} | suffix
+    assert {run.seed for run in study.runs} == {0, 1, 2}
+    assert all(run.training.epochs <= 10 for run in study.runs)
+
+
+@pytest.fixture
+def shared():
+    from pathlib import Path
+
+    folder = Path("..", "shared").resolve()
+    if not (folder / "data" / "tasks").is_dir():
+        pytest.skip("the project's shared data is not beside the checkout")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["xnli", "pawsx", "panx", "masakhaner", "udpos"])
+def test_cards_read_the_real_data(name, shared):
+    from polyprompt.data.readers import read_task
+    from polyprompt.tasks.card import load_card
+
+    card = load_card(name)
+    folder = shared / "data" / "tasks" / {"masakhaner": "masakhaner2"}.get(name, name)
+    data = read_task(card, str(folder), ["eng_Latn"], None)
+    assert len(data.splits["train"]) in {999, 1000}
+    assert 100 <= len(data.splits["dev"]) <= 200
+    counts = {"xnli": 18, "pawsx": 7, "panx": 47, "masakhaner": 20, "udpos": 29}
+    assert len(data.languages("test")) == counts[name]
+    labels = {
+        tag for e in data.splits["test"] for tag in (e.tags if card.tags_words else [e.label])
+    }
+    assert labels == set(card.labels)
+
+
+def test_every_language_of_a_hub_card_is_in_the_catalogue():
+    from polyprompt.languages.catalogue import catalogue
+    from polyprompt.tasks.card import load_card, shipped_cards
+
+    unknown = {"bbj_Latn", "pcm_Latn"}  # not in SIB-200: no facts of them are known
+    for name in shipped_cards():
+        hub = load_card(name).hub
+        codes = set(hub.codes if hub else ())
+        assert codes <= set(catalogue()) | unknown, name
+
+
+def test_yes_and_no_are_words_in_the_card_of_xnli():
+    from polyprompt.tasks.card import load_card
+
+    assert load_card("xnli").words_for("llama") == {
+        "entailment": "yes", "neutral": "maybe", "contradiction": "no",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["xnli", "pawsx", "panx", "udpos", "peft_methods"])
+def test_the_papers_protocol_has_three_seeds_and_searches_on_english_dev_alone(name):
+    study = load_study(f"configs/park2023/{name}.yaml")
+    assert {run.seed for run in study.runs} == {0, 1, 2}
+    assert all(run.source == ("eng_Latn",) and run.shots == "all" for run in study.runs)
+    search = study.settings.search
+    assert search is not None
+    assert not set(search.seeds) & {run.seed for run in study.runs}
+    first = next(search_studies(study))
+    assert {(run.evaluate, run.targets) for run in first.runs} == {("dev", ("eng_Latn",))}
+    kinds = {tuple(sorted(part.kind for part in run.parts.values())) for run in study.runs}
+    assert {("deep_prompt",), ("full",)} <= kinds
+    assert (("lora",) in kinds) == (name == "peft_methods")
