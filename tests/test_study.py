@@ -165,6 +165,14 @@ def test_reports_name_every_language_and_escape_what_they_show(toy_study):
     assert pl.read_parquet(paths["scores"])["run"].n_unique() == 2
 
 
+def test_a_study_with_a_report_is_still_opened_by_its_first_complete_run(toy_study):
+    folders = run(toy_study)
+    study = folders[0].path.parent
+    write_reports(study, "toy", gather(folders))
+    assert (study / "scores.parquet").is_file()
+    assert find_run(study).path in {folder.path for folder in folders}
+
+
 def test_settings_are_told_apart_in_a_report(toy_study):
     folders = run(toy_study, grid={"shots": [2, 4], "seed": [0, 1]})
     assert sorted(setting.title for setting in gather(folders)) == ["shots=2", "shots=4"]

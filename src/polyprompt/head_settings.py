@@ -42,32 +42,37 @@ class VerbalizerSettings(Settings):
     calibration: Literal["none", "contextual", "pmi"] = "none"
 
 
-class ClassifierSettings(Settings):
+class LinearMapSettings(Settings):
+    """A trained map from states to scores.
+
+    ``dropout`` is that on the state in training, ``bound`` the standard deviation with which the
+    map begins.
+    """
+
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    bound: float = Field(default=0.02, gt=0)
+
+
+class ClassifierSettings(LinearMapSettings):
     """Class scores are a linear map of the input's state, trained with the parts.
 
     ``pooling`` takes the state of the ``last`` token or the ``mean`` over all; None that of the
-    backbone's family. ``dropout`` is that on the state in training, ``bound`` the standard
-    deviation with which the map begins.
+    backbone's family.
     """
 
     kind: Literal["classifier"]
     pooling: Literal["last", "mean"] | None = None
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    bound: float = Field(default=0.02, gt=0)
 
 
-class TaggerSettings(Settings):
+class TaggerSettings(LinearMapSettings):
     """A tag's scores are a linear map of a word's state, trained with the parts.
 
     The state is that of the word's ``first`` or ``last`` ``piece``; None takes that of the
-    backbone's family. ``dropout`` is that on the state in training, ``bound`` the standard
-    deviation with which the map begins.
+    backbone's family.
     """
 
     kind: Literal["tagger"]
     piece: Literal["first", "last"] | None = None
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    bound: float = Field(default=0.02, gt=0)
 
 
 class ChoiceSettings(Settings):

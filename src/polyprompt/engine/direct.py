@@ -38,8 +38,8 @@ class DirectEngine(Engine):
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, one run after the other."""
         parts = []
-        for run in range(len(prompts)):
-            rows = [self._arrange(encoded, prompts.shapes[run]) for encoded in inputs]
+        for run, shape in enumerate(prompts.shapes):
+            rows = [self._arrange(encoded, shape) for encoded in inputs]
             own = prompts.only(run)
             whole = torch.is_grad_enabled() or any(one is not None for one in own.deep)
             common = 0 if whole else self._common(rows)

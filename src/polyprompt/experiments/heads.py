@@ -13,6 +13,7 @@ from polyprompt.head_settings import (
     ChoiceSettings,
     ClassifierSettings,
     HeadSettings,
+    LinearMapSettings,
     SimilaritySettings,
     TaggerSettings,
     VerbalizerSettings,
@@ -60,7 +61,7 @@ class HeadMaker:
 
     def weights(self, settings: HeadSettings, seed: int) -> LinearMap | None:
         """Build the weights of a trained head, from the run's own stream; None for other heads."""
-        if not isinstance(settings, ClassifierSettings | TaggerSettings):
+        if not isinstance(settings, LinearMapSettings):
             return None
         backbone = self.engine.backbone
         width = backbone.layer_facts.width

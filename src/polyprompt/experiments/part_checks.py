@@ -98,15 +98,15 @@ def _check_suffix(name: str, settings: RunSettings, layout: Layout) -> None:
     """Check that something reads a deep prompt behind the text."""
     where, attention = f"parts.{name}.position=suffix", settings.backbone.attention
     assert attention is not None
-    if attention is Attention.FULL:
-        raise ConfigError(
-            f"{where}: with full attention nothing stands behind the text. Set position=prefix, "
-            "which is the same there, or backbone.attention=one_way."
-        )
     if settings.head is not None and settings.head.kind == "tagger":
         raise ConfigError(
             f"{where}: the words that are tagged stand in front of it and do not see it. Set "
             "position=prefix."
+        )
+    if attention is Attention.FULL:
+        raise ConfigError(
+            f"{where}: with full attention nothing stands behind the text. Set position=prefix, "
+            "which is the same there, or backbone.attention=one_way."
         )
     behind = [s for s in layout.slots if layout.reach(s.name, attention) is Reach.AFTER_INPUT]
     if not behind or len(behind) < len(layout.slots):

@@ -10,6 +10,7 @@ from typing import Any
 from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.plan import GroupPlan, RunPlan, layout_text
 from polyprompt.records import Example
+from polyprompt.tasks.card import TaskCard
 
 MOST_LISTED = 10_000
 """Training examples that are named; of more, the data's identity and the draw's seed say which."""
@@ -26,13 +27,7 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "arm": run.settings.arm,
         "source": list(run.settings.source),
         "evaluate": run.settings.evaluate,
-        "task": plan.card.name,
-        "task_title": plan.card.title,
-        "caution": plan.card.caution,
-        "licence": plan.card.licence,
-        "parallel": plan.card.parallel,
-        "labels": list(plan.card.labels),
-        "fields": list(plan.card.columns.fields),
+        **_task(plan.card),
         "data": plan.data.origin,
         "data_identity": run.data_identity,
         "backbone": facts.name,
@@ -44,8 +39,6 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "backbone_parameters": facts.parameters,
         "attention": str(facts.attention),
         "layout": layout_text(run.settings, plan.card),
-        "kind": plan.card.kind,
-        "metric": plan.card.metric,
         "engine": plan.choice.kind,
         "engine_reason": plan.choice.reason,
         "allowance": asdict(group.engine.allowance),
@@ -59,6 +52,21 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "group_runs": len(plan.runs),
         "group_seconds": {},
         **_environment(),
+    }
+
+
+def _task(card: TaskCard) -> dict[str, Any]:
+    """Describe what was asked."""
+    return {
+        "task": card.name,
+        "task_title": card.title,
+        "kind": card.kind,
+        "metric": card.metric,
+        "caution": card.caution,
+        "licence": card.licence,
+        "parallel": card.parallel,
+        "labels": list(card.labels),
+        "fields": list(card.columns.fields),
     }
 
 

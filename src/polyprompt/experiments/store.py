@@ -261,7 +261,7 @@ def find_run(path: Path) -> RunFolder:
         StoreError: There is no complete run.
     """
     folder = RunFolder(path)
-    if folder.is_complete():
+    if folder.is_complete() and (path / CONFIG).is_file():  # a study's report has scores, too
         return folder
     runs = list(complete_runs(path))
     if not runs:
