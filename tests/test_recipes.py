@@ -13,6 +13,7 @@ from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 CONFIGS = Path(__file__).parent.parent / "configs"
 PAPER_A = sorted((CONFIGS / "philippy2024").glob("*.yaml"))
 PAPER_B = sorted((CONFIGS / "park2023").glob("*.yaml"))
+FOLDERS = {"masakhaner": "masakhaner2"}
 OURS = sorted((CONFIGS / "studies").glob("*.yaml"))
 
 
@@ -34,7 +35,7 @@ def test_a_shipped_study_can_be_planned_on_another_model(path, folders, sib200, 
     """The same file with backbone=FOLDER; arms that this makes alike are one."""
     kind = "xlm-roberta" if "e5_" in path.stem else "bloom"
     task = yaml.safe_load(path.read_text())["task"]
-    data = sib200 if task == "sib200" else sib200.parent / "tasks" / task
+    data = sib200 if task == "sib200" else sib200.parent / "tasks" / FOLDERS.get(task, task)
     overrides = [f"backbone={folders[kind]}", f"data={data}", f"output={tmp_path}"]
     study = load_study(str(path), overrides)
     groups = plan_study(study)
