@@ -15,8 +15,9 @@ from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
-from polyprompt.errors import DataError
+from polyprompt.errors import ConfigError, DataError
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.models.tiny import DECODERS, tiny_backbone, tiny_model, tiny_tokenizer
 from polyprompt.records import Example
@@ -327,3 +328,12 @@ def test_a_run_that_reads_in_half_precision_answers_as_it_did(kind, position, to
     ours = Classifier.load(run.path).predict_proba(texts)
     theirs = torch.tensor(table["scores"].to_list()).softmax(1).numpy()
     np.testing.assert_allclose(ours, theirs, atol=0.02)
+
+
+def test_a_part_whose_name_begins_like_a_fields_stands_in_no_slot(toy_study):
+    """``{text}`` does not name the part ``t``; ``{t:4}`` would."""
+    parts = {"task": {"length": 1}, "t": {"kind": "deep_prompt", "position": "suffix"}}
+    value = toy_study | {"parts": parts, "layout": "{text}{task}"}
+    assert plan_study(build_study(value, "toy"))
+    with pytest.raises(ConfigError, match="'t' is a part of kind deep_prompt and stands in no"):
+        plan_study(build_study(value | {"layout": "{text}{task}{t:4}"}, "toy"))

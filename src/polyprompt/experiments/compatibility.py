@@ -1,5 +1,6 @@
 """Refuses, before anything loads, settings that do not make sense together."""
 
+import re
 from collections.abc import Sequence
 
 from polyprompt.capabilities import FAMILIES, Attention, RunSettings
@@ -98,7 +99,8 @@ def check_slots(settings: RunSettings) -> None:
         ConfigError: It names a deep prompt, or a part that trains weights.
     """
     for name, part in settings.parts.items():
-        if part.kind != "soft_prompt" and f"{{{name}" in (settings.layout or ""):
+        stands = re.search(rf"\{{{re.escape(name)}[:}}]", settings.layout or "")
+        if part.kind != "soft_prompt" and stands:
             raise ConfigError(
                 f"layout: '{name}' is a part of kind {part.kind} and stands in no slot. Take "
                 f"{{{name}}} out of the layout."
