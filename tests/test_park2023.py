@@ -118,15 +118,19 @@ def toy_training():
     return gradient
 
 
-@pytest.mark.parametrize("name", ["xnli", "pawsx", "panx", "udpos"])
+ARMS = {
+    "xnli": {"soft", "soft, not frozen", "deep prefix", "deep suffix", "lora", "full"},
+    "pawsx": {"soft", "deep prefix", "deep suffix", "full"},
+    "panx": {"soft", "soft, not frozen", "deep prefix", "full"},  # words do not see a suffix
+    "udpos": {"soft", "deep prefix, 8", "deep prefix, 15", "deep prefix, 20", "full"},
+}
+
+
+@pytest.mark.parametrize("name", list(ARMS))
 def test_the_studies_on_e5_have_their_arms(name, shared):
     path = f"configs/studies/park_e5_{name}.yaml"
     study = load_study(path, [f"data={shared}/data/tasks/{name}"])
-    arms = {run.arm for run in study.runs}
-    suffix = (
-        {"deep suffix"} if name in {"xnli", "pawsx"} else set()
-    )  # words do not see what follows
-    assert arms == {"soft", "deep prefix", "full"} | suffix
+    assert {run.arm for run in study.runs} == ARMS[name]
     assert {run.seed for run in study.runs} == {0, 1, 2}
     assert all(run.training.epochs <= 10 for run in study.runs)
 

@@ -21,6 +21,7 @@ from polyprompt.capabilities import Attention, TrainingSettings
 from polyprompt.classifier import Classifier
 from polyprompt.data.alignment import read_places
 from polyprompt.data.encoding import Encoder, Reading
+from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
@@ -35,6 +36,7 @@ from polyprompt.models.tiny import tiny_backbone
 from polyprompt.records import Example
 from polyprompt.scoring.metrics import METRICS, accuracy, entity_f1, macro_f1, word_accuracy
 from polyprompt.scoring.score import score_predictions
+from polyprompt.tasks.card import load_card
 from polyprompt.tasks.layout import parse_layout
 from polyprompt.training.loop import add_gradients
 from polyprompt.training.member import Member, label_tensor
@@ -511,3 +513,15 @@ def test_the_same_items_of_parallel_languages_are_answered_in_any_order(toy_stud
         ids.setdefault(item.language, set()).add(item.id)
     assert len({frozenset(own) for own in ids.values()}) == 1
     assert {len(own) for own in ids.values()} == {4}
+
+
+@pytest.mark.shared
+def test_a_missing_column_is_named_with_the_file_that_all_splits_share(tmp_path, sib200):
+    """And a folder that is missing is asked for each file once."""
+    table = pl.read_parquet(sib200.parent / "tasks" / "panx" / "panx.parquet")
+    table.rename({"tokens": "words"}).write_parquet(tmp_path / "panx.parquet")
+    card = load_card("panx")
+    with pytest.raises(DataError, match=r"panx\.parquet has no column 'tokens'"):
+        read_task(card, str(tmp_path), ["eng_Latn"], None)
+    with pytest.raises(DataError, match=r"should hold: panx\.parquet$"):
+        read_task(card, str(tmp_path / "nowhere"), ["eng_Latn"], None)

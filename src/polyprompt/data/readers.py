@@ -63,10 +63,12 @@ def read_task(
     """
     frames, origin = _frames(card, data, source, targets, evaluate)
     wanted = {"train": source, "dev": source, "test": targets}
+    paths = {split: f"{origin}/{split}" for split in frames}
+    if data is not None:
+        paths = {split: str(path) for split, path in local_files(card, data).items()}
     splits: dict[str, tuple[Example, ...]] = {"dev": ()}
     for split, frame in frames.items():
-        path = f"{origin}/{split}"
-        splits[split] = _examples(frame, card, wanted[split], split, path)
+        splits[split] = _examples(frame, card, wanted[split], split, paths[split])
     if card.held_out:
         splits["test"] = _unseen(splits)
     if evaluate != "test":
@@ -76,7 +78,7 @@ def read_task(
                 "evaluate=test."
             )
         name = "test" if evaluate == "dev" else "dev_targets"
-        splits[name] = _examples(frames["dev"], card, targets, "dev", f"{origin}/dev")
+        splits[name] = _examples(frames["dev"], card, targets, "dev", paths["dev"])
     if test_items is not None:
         answered = {name: splits[name] for name in ("test", "dev_targets") if name in splits}
         splits |= {
@@ -166,7 +168,8 @@ def local_files(card: TaskCard, data: str | None) -> dict[str, Path]:
     folder = Path(data)
     if not folder.is_dir():
         raise DataError(
-            f"There is no folder {folder} (data=…). It should hold: {', '.join(files.values())}"
+            f"There is no folder {folder} (data=…). It should hold: "
+            f"{', '.join(dict.fromkeys(files.values()))}"
         )
     return {split: folder / name for split, name in files.items()}
 
