@@ -10,6 +10,8 @@ import numpy as np
 from peft import PromptTuningConfig, TaskType, get_peft_model
 from train_vs_peft import OurStep, PeftStep, arguments
 
+from polyprompt.engine.arrangement import Shape
+
 LENGTHS, SEEDS = (1, 2, 5, 10, 20, 30), 4
 
 
