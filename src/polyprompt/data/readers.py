@@ -1,6 +1,6 @@
 """Reads a task's examples from shipped files, local tables or the Hub, and checks them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -63,9 +63,7 @@ def read_task(
     """
     frames, origin = _frames(card, data, source, targets, evaluate)
     wanted = {"train": source, "dev": source, "test": targets}
-    paths = {split: f"{origin}/{split}" for split in frames}
-    if data is not None:
-        paths = {split: str(path) for split, path in local_files(card, data).items()}
+    paths = _paths(card, data, origin, frames)
     splits: dict[str, tuple[Example, ...]] = {"dev": ()}
     for split, frame in frames.items():
         splits[split] = _examples(frame, card, wanted[split], split, paths[split])
@@ -104,6 +102,15 @@ def _frames(
         )
     known = targets or card.languages or _languages_of(card.hub)
     return hub_frames(card.hub, source, known, evaluate)
+
+
+def _paths(
+    card: TaskCard, data: str | None, origin: str, splits: Iterable[str]
+) -> Mapping[str, str]:
+    """Name where each split was read, for messages."""
+    if data is None:
+        return {split: f"{origin}/{split}" for split in splits}
+    return {split: str(path) for split, path in local_files(card, data).items()}
 
 
 def _unseen(splits: Mapping[str, Sequence[Example]]) -> tuple[Example, ...]:
