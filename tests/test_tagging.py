@@ -521,7 +521,14 @@ def test_a_missing_column_is_named_with_the_file_that_all_splits_share(tmp_path,
     table = pl.read_parquet(sib200.parent / "tasks" / "panx" / "panx.parquet")
     table.rename({"tokens": "words"}).write_parquet(tmp_path / "panx.parquet")
     card = load_card("panx")
-    with pytest.raises(DataError, match=r"panx\.parquet has no column 'tokens'"):
+    with pytest.raises(DataError, match=r"panx\.parquet \(split train\) has no column 'tokens'"):
+        read_task(card, str(tmp_path), ["eng_Latn"], None)
+    tests = table.with_row_index("n").filter(split="test")
+    wrong = pl.when(pl.col("n") == tests["n"][4]).then(pl.lit(["X"])).otherwise(pl.col("tags"))
+    tokens = pl.when(pl.col("n") == tests["n"][4]).then(pl.lit(["x"])).otherwise(pl.col("tokens"))
+    spoilt = table.with_row_index("n").with_columns(tags=wrong, tokens=tokens).drop("n")
+    spoilt.write_parquet(tmp_path / "panx.parquet")
+    with pytest.raises(DataError, match=r"panx\.parquet \(split test\), row 5: unknown label 'X'"):
         read_task(card, str(tmp_path), ["eng_Latn"], None)
     with pytest.raises(DataError, match=r"should hold: panx\.parquet$"):
         read_task(card, str(tmp_path / "nowhere"), ["eng_Latn"], None)

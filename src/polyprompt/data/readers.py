@@ -107,10 +107,14 @@ def _frames(
 def _paths(
     card: TaskCard, data: str | None, origin: str, splits: Iterable[str]
 ) -> Mapping[str, str]:
-    """Name where each split was read, for messages."""
+    """Name where each split was read, for messages; rows are counted in the split."""
     if data is None:
         return {split: f"{origin}/{split}" for split in splits}
-    return {split: str(path) for split, path in local_files(card, data).items()}
+    files = local_files(card, data)
+    shared = len(set(files.values())) < len(files)
+    return {
+        split: f"{path} (split {split})" if shared else str(path) for split, path in files.items()
+    }
 
 
 def _unseen(splits: Mapping[str, Sequence[Example]]) -> tuple[Example, ...]:
