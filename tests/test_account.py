@@ -14,13 +14,15 @@ from polyprompt.analysis.account import Arm, adjusted, are_paired, contrasts, co
 from polyprompt.analysis.facts import in_group, language_facts, relative_tokens
 from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.analysis.groups import group_contrast, script_contrasts
+from polyprompt.analysis.interactions import interaction
 from polyprompt.analysis.recommend import recommend
 from polyprompt.analysis.reference import columns, compare, reference
 from polyprompt.analysis.series import series
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.cli.main import app
 from polyprompt.errors import ConfigError, StoreError
-from polyprompt.experiments.analyse import Request, account_of
+from polyprompt.experiments.analyse import account_of
+from polyprompt.experiments.cohort import Request
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.recommending import recommendations
 from polyprompt.experiments.results import gather
@@ -363,6 +365,33 @@ def test_sources_are_in_no_group_and_named_contrasts_are_adjusted_together(facts
     adjusted = adjusted_groups([replace(without, p_languages=value) for value in p])
     assert [one.p_holm for one in adjusted[:2]] == pytest.approx([0.02, 0.04])
     assert np.isnan(adjusted[2].p_holm)
+
+
+def test_two_gains_are_compared(facts):
+    """As the difference of the two contrasts, with an interval and p of its own."""
+    arms = [
+        arm(name, falling(facts, 0.3, start), seed=place)
+        for place, (name, start) in enumerate(
+            {"plain": 0.7, "prompt": 0.8, "plain, cut": 0.6, "prompt, cut": 0.85}.items()
+        )
+    ]
+    pairs = (("plain", "prompt"), ("plain, cut", "prompt, cut"))
+    found = interaction("cut", pairs, arms)
+    alone = [
+        contrasts([arms[i], arms[i + 1]], facts, ["eng_Latn"])[0].difference.mean for i in (0, 2)
+    ]
+    assert found.gains == pytest.approx(alone)
+    assert found.difference.mean == pytest.approx(alone[1] - alone[0])
+    assert found.difference.mean == pytest.approx(0.15, abs=0.02)
+    assert found.difference.excludes_zero()
+    assert found.p_items < 0.01
+    assert found.p_seeds == 0.5
+    same = interaction("same", (pairs[0], pairs[0]), arms)
+    assert same.difference.mean == 0
+    assert same.p_items == 1
+    assert interaction("x", (pairs[0], ("plain", "other")), arms) is None
+    other = arm("plain, cut", falling(facts, 0.3), seeds=3)
+    assert interaction("x", pairs, [arms[0], arms[1], other, arms[3]]) is None
 
 
 def test_settings_are_compared_on_the_seeds_they_share(toy_study):

@@ -1,19 +1,25 @@
 """Paper B's arithmetic, configurations and questions of tokenization."""
 
+import string
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, XGLMConfig
+import yaml
+from tokenizers import Tokenizer as RawTokenizer
+from tokenizers import decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, XGLMConfig
 
 from polyprompt.analysis.tokenization import granularity
 from polyprompt.engine.direct import DirectEngine
-from polyprompt.experiments.analyse import Request, account_of
+from polyprompt.experiments.analyse import account_of, read_interactions
+from polyprompt.experiments.cohort import Request
 from polyprompt.experiments.config import build_study, load_study
 from polyprompt.experiments.results import gather
 from polyprompt.experiments.search import search_studies
 from polyprompt.experiments.study import run_study, study_folders
-from polyprompt.models.tiny import tiny_backbone
+from polyprompt.models.tiny import tiny_backbone, tiny_model
 from polyprompt.training.loop import Training, group_losses
 from polyprompt.tuning.deep_prompt import DeepPrompt, LayerShape
 
@@ -76,6 +82,62 @@ def test_the_account_has_tokenization_and_what_gains_have_to_do_with_it(toy_stud
     titles = [table.title for table in tables]
     assert "Tokenization of the test items" in titles
     assert any("gain and tokenization" in title for title in titles)
+
+
+def pairs_folder(folder):
+    """A tiny model whose tokenizer has pairs of letters, which can be cut in two."""
+    letters = list(string.ascii_lowercase)
+    pieces = {"<unk>": -9.0, "▁": -4.0} | dict.fromkeys(letters, -5.0)
+    pieces |= {a + b: -6.0 for a in letters for b in letters}
+    raw = RawTokenizer(models.Unigram(list(pieces.items()), unk_id=0))
+    raw.pre_tokenizer, raw.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>", pad_token="<unk>")
+    model = tiny_model("bert")
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return {"name": str(folder), "max_tokens": 64}
+
+
+def test_settings_that_cut_texts_otherwise_are_not_explained_by_one_anothers_pieces(
+    toy_study, tmp_path
+):
+    """Each by its own; a gain between two that cut otherwise by none."""
+    cut = {"segmentation": {"kind": "split", "rate": 0.9}}
+    longer = {"layout": "{text}{task:5}"}
+    value = toy_study | {
+        "backbone": pairs_folder(tmp_path / "pairs"),
+        "arms": {"a": {}, "b": longer, "a, cut": cut, "b, cut": cut | longer}, "baselines": False,
+        "interactions": {"finer": [["a", "b"], ["a, cut", "b, cut"]], "no": [["a", "b"], ["a", "c"]]},
+    }  # fmt: skip
+    study = build_study(value, "toy")
+    list(run_study(study))
+    asked = read_interactions(yaml.safe_load((study.folder / "study.yaml").read_text()))
+    for arms in ("a", "a, cut"):  # whichever comes first
+        settings = gather(study_folders(study))
+        settings = sorted(settings, key=lambda setting: setting.title != arms)
+        request = Request(reference="a", interactions=asked)
+        tables, notes = account_of(settings, request)
+        own = {table.title: table for table in tables}
+        fertility = {}
+        for title in ("a; b", "a, cut; b, cut"):
+            rows = own[f"Tokenization of the test items: {title}"].rows
+            fertility[title] = np.mean([float(row[2]) for row in rows if row[2] != "–"])
+        assert fertility["a, cut; b, cut"] > 1.2 * fertility["a; b"]
+        gains = [title for title in own if "gain and tokenization" in title]
+        assert gains == ["b – a: gain and tokenization, families resampled"]
+        (row,) = own[
+            "Interactions: a gain compared with another, mean over languages (points)"
+        ].rows
+        assert row[0] == "finer"
+        assert row[1].startswith("b – a: ")
+        assert any(
+            note.startswith("The interaction 'no' is left out: there is no setting 'c'")
+            for note in notes
+        )
+    tables, _ = account_of(settings, Request(reference="a, cut"))
+    titles = [table.title for table in tables]
+    assert "b, cut – a, cut: gain and tokenization, families resampled" in titles
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])

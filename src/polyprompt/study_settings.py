@@ -72,7 +72,9 @@ class StudySettings(RunSettings):
     ``arms`` names sets of settings (dotted names to values) that are compared; ``grid`` maps dotted
     names of settings to lists of values. The study is the product of arms and grid. ``contrasts``
     names pairs of groups of languages (families, branches, scripts, codes) that are compared.
-    ``trackers`` are told of every run's steps and scores.
+    ``interactions`` names pairs of pairs of settings (as tables title them): what the second of a
+    pair has more than the first is compared between the pairs. ``trackers`` are told of every run's
+    steps and scores.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -82,6 +84,7 @@ class StudySettings(RunSettings):
     grid: dict[str, list[Any]] = {}
     search: SearchSettings | None = None
     contrasts: dict[str, tuple[Languages, Languages]] = {}
+    interactions: dict[str, tuple[tuple[str, str], tuple[str, str]]] = {}
     engine: EngineSettings = EngineSettings()
     launch: LaunchSettings = LaunchSettings()
     trackers: tuple[Tracker, ...] = ()

@@ -16,7 +16,7 @@ from polyprompt.analysis.correlation import (
     compare_dependent,
     correlate,
 )
-from polyprompt.analysis.facts import Facts
+from polyprompt.analysis.facts import Facts, relative_tokens
 from polyprompt.analysis.significance import (
     benjamini_hochberg,
     holm,
@@ -24,7 +24,7 @@ from polyprompt.analysis.significance import (
     permutation_test,
 )
 from polyprompt.analysis.summary import Values, have_the_same_items, item_values
-from polyprompt.analysis.tokenization import MEASURES
+from polyprompt.analysis.tokenization import MEASURES, granularity
 from polyprompt.analysis.transfer import Regression, Slopes, mixed_model, regress
 from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
 
@@ -91,7 +91,8 @@ class Contrast:
         correlations: Difference of r per fact, second minus first.
         gains: The difference regressed on each distance: alone, with corpus size, and with seen.
         tokenization: The difference and each measure of how finely the tokenizer cuts a language:
-            correlated, and regressed on it beside corpus size.
+            correlated, and regressed on it beside corpus size; empty where the two settings' texts
+            are not cut alike.
         better: Languages in which the second is better by McNemar's exact test of the answers that
             more than half of the seeds give (where items are not right or wrong, by permutation of
             items), after Benjamini–Hochberg (5 %).
@@ -149,6 +150,28 @@ def correlations(
 def _low(values: Float[np.ndarray, "S N"]) -> float:
     """Give the lower end of a language's accuracy."""
     return bootstrap_mean(values, resamples=500).low
+
+
+def as_cut(facts: Facts, arm: Arm, sources: Sequence[str]) -> Facts:
+    """Give facts with what is known of texts as a setting's tokenizer cuts them.
+
+    Args:
+        facts: Of languages, as some setting's tokenizer cuts their texts.
+        arm: The setting, which may cut them otherwise.
+        sources: Whose tokens others are compared with.
+    """
+    own = granularity(arm.predictions, facts.languages)
+    tokens = relative_tokens(arm.predictions, facts.languages, sources)
+    if tokens is not None:
+        own["tokens"] = tokens
+    known = {name: values for name, values in own.items() if name in facts.values}
+    return replace(facts, values={**facts.values, **known})
+
+
+def _are_cut_alike(first: Arm, second: Arm, languages: Sequence[str]) -> bool:
+    """Say whether two settings' texts are cut into the same pieces."""
+    one, other = (granularity(arm.predictions, languages) for arm in (first, second))
+    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
 
 
 def contrasts(
@@ -239,6 +262,8 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
     raw = {code: _p_of_language(one[code], other[code]) for code in facts.languages}
     clear = {code for code, p in benjamini_hochberg(raw).items() if p < 0.05}
     gain = means[1] - means[0]
+    cut = as_cut(facts, first, sources)
+    measured = MEASURES if _are_cut_alike(first, second, facts.languages) else ()
     return Contrast(
         first=first.title,
         second=second.title,
@@ -252,9 +277,7 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
             for name in [*distances, "log_corpus"]
         },
         gains={kind: _gains(gain, d, facts) for kind, d in distances.items()},
-        tokenization={
-            name: _beside(gain, facts, name) for name in MEASURES if name in facts.values
-        },
+        tokenization={name: _beside(gain, cut, name) for name in measured if name in facts.values},
         better=tuple(c for c in facts.languages if c in clear and change[c].mean() > 0),
         worse=tuple(c for c in facts.languages if c in clear and change[c].mean() < 0),
         tested=len(facts.languages),

@@ -26,7 +26,13 @@ def analyse(
 ) -> None:
     """Explain a study: correlations with distance, slopes, gains, groups, scripts, lengths."""
     from polyprompt.cli.console import make_console, print_table
-    from polyprompt.experiments.analyse import Request, account_of, read_groups, write_account
+    from polyprompt.experiments.analyse import (
+        account_of,
+        read_groups,
+        read_interactions,
+        write_account,
+    )
+    from polyprompt.experiments.cohort import Request
     from polyprompt.experiments.recorded_account import recorded_tables
     from polyprompt.experiments.results import gather
     from polyprompt.experiments.store import complete_runs, study_settings, study_title
@@ -41,6 +47,7 @@ def analyse(
         origin="predicted" if predicted else "attested",
         reference=reference or None,
         groups=read_groups(config),
+        interactions=read_interactions(config),
     )
     tables, notes = account_of(settings, request)
     of_arrays, on_arrays = recorded_tables(settings, request.origin, request.reference)

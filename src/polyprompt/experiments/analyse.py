@@ -1,7 +1,7 @@
 """Gives the cross-lingual account of a study from the runs on disk."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,93 +9,35 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from polyprompt.analysis.account import Arm, Contrast, contrasts, correlations, on_common_seeds
+from polyprompt.analysis.account import (
+    Arm,
+    as_cut,
+    contrasts,
+    correlations,
+    on_common_seeds,
+)
 from polyprompt.analysis.account import adjusted as adjusted_contrasts
 from polyprompt.analysis.facts import Facts
-from polyprompt.analysis.groups import GroupContrast, group_contrast, script_contrasts
 from polyprompt.analysis.groups import adjusted as adjusted_groups
+from polyprompt.analysis.groups import group_contrast, script_contrasts
+from polyprompt.analysis.interactions import Pairs, interaction
+from polyprompt.analysis.tokenization import MEASURES
 from polyprompt.errors import ConfigError, nearest
+from polyprompt.experiments.cohort import Cohort, Comparison, Request
 from polyprompt.experiments.designs import matrix_of, series_of, spread_of
 from polyprompt.experiments.explaining import corpus_of, facts_of, majority_of
 from polyprompt.experiments.results import Setting, markdown_tables
 from polyprompt.languages.catalogue import CORPUS_UNITS
-from polyprompt.languages.distance import Origin
 from polyprompt.report.account_tables import (
-    contrast_table,
     correlation_table,
-    gain_table,
-    group_table,
     script_pair_table,
-    slope_table,
 )
+from polyprompt.report.interaction_tables import interaction_table
 from polyprompt.report.score_tables import Table
 from polyprompt.report.setting_tables import setting_table
-from polyprompt.report.tokenization_tables import tokenization_gain_table, tokenization_tables
+from polyprompt.report.tokenization_tables import tokenization_tables
 from polyprompt.scoring.metrics import TITLES
 from polyprompt.tables import write_text
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of an account.
-
-    Attributes:
-        corpus: One of ``CORPUS_UNITS``; None for the one the backbone's type was trained on.
-        origin: Whether distances rest on ``attested`` or ``predicted`` features.
-        reference: Title of the setting others are compared with; None for the first.
-        groups: Named pairs of groups of languages.
-    """
-
-    corpus: str | None = None
-    origin: Origin = "attested"
-    reference: str | None = None
-    groups: Mapping[str, tuple[Sequence[str], Sequence[str]]] | None = None
-
-
-@dataclass(frozen=True)
-class _Cohort:
-    """Settings of one backbone that were tested in the same languages.
-
-    Attributes:
-        settings: As they were gathered.
-        arms: Their answers, in the same order.
-        common: The same on the seeds that all of them have.
-        left_out: Runs that ``common`` lacks.
-        facts: By source languages.
-        corpus: Whose sizes explain.
-        comparisons: By source languages, in the order of ``facts``.
-    """
-
-    settings: Sequence[Setting]
-    arms: Sequence[Arm]
-    common: Sequence[Arm]
-    left_out: int
-    facts: Mapping[tuple[str, ...], Facts]
-    corpus: str | None
-    comparisons: Sequence["_Comparison"]
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """What settings with the same sources were found to differ in.
-
-    Attributes:
-        found: Pairs of settings.
-        grouped: The same pairs in named groups of languages.
-    """
-
-    found: Sequence[Contrast]
-    grouped: Sequence[GroupContrast]
-
-    def tables(self) -> list[Table]:
-        """Tabulate them."""
-        explained = [one for one in self.found if any(one.slopes.values())]
-        return [
-            *([contrast_table(self.found)] if self.found else []),
-            *(table for one in explained for table in (slope_table(one), gain_table(one))),
-            *(tokenization_gain_table(one) for one in self.found if one.tokenization),
-            *([group_table(self.grouped)] if self.grouped else []),
-        ]
 
 
 def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Table], list[str]]:
@@ -119,15 +61,17 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
     return [table for cohort in cohorts for table in _tables(cohort)], list(notes)
 
 
-def _cohort(settings: Sequence[Setting], request: Request) -> _Cohort:
+def _cohort(settings: Sequence[Setting], request: Request) -> Cohort:
     """Compare settings of one backbone that were tested in the same languages."""
     arms = [_arm(setting) for setting in settings]
     common, left_out = on_common_seeds(arms)
     corpus = corpus_of(settings, request.corpus)
-    facts = {
-        setting.sources: facts_of(setting, arm, corpus, request.origin)
-        for setting, arm in zip(settings, arms, strict=True)
-    }
+    facts: dict[tuple[str, ...], Facts] = {}
+    cut = []
+    for setting, arm in zip(settings, arms, strict=True):
+        if setting.sources not in facts:
+            facts[setting.sources] = facts_of(setting, arm, corpus, request.origin)
+        cut.append(as_cut(facts[setting.sources], arm, setting.sources))
     comparisons = [
         _compare(
             [a for s, a in zip(settings, common, strict=True) if s.sources == sources],
@@ -137,12 +81,15 @@ def _cohort(settings: Sequence[Setting], request: Request) -> _Cohort:
         )
         for sources, seen in facts.items()
     ]
-    return _Cohort(settings, arms, common, left_out, facts, corpus, comparisons)
+    asked = (request.interactions or {}).items()
+    found = [interaction(name, pairs, common) for name, pairs in asked]
+    crossed = [one for one in found if one is not None]
+    return Cohort(settings, arms, common, left_out, facts, cut, corpus, comparisons, crossed)
 
 
 def _compare(
     arms: Sequence[Arm], facts: Facts, sources: Sequence[str], request: Request
-) -> _Comparison:
+) -> Comparison:
     """Compare settings with the same source languages."""
     titles = [arm.title for arm in arms]
     reference = request.reference if request.reference in titles else None
@@ -152,10 +99,10 @@ def _compare(
         for name, own in (request.groups or {}).items()
         for one in found
     ]
-    return _Comparison(found, [one for one in grouped if one is not None])
+    return Comparison(found, [one for one in grouped if one is not None])
 
 
-def _adjusted(cohorts: Sequence[_Cohort]) -> list[_Cohort]:
+def _adjusted(cohorts: Sequence[Cohort]) -> list[Cohort]:
     """Adjust all p of the study's comparisons together, and all of its named contrasts."""
     parts = [part for cohort in cohorts for part in cohort.comparisons]
     found = iter(adjusted_contrasts([one for part in parts for one in part.found]))
@@ -164,7 +111,7 @@ def _adjusted(cohorts: Sequence[_Cohort]) -> list[_Cohort]:
         replace(
             cohort,
             comparisons=[
-                _Comparison(
+                Comparison(
                     list(islice(found, len(part.found))), list(islice(grouped, len(part.grouped)))
                 )
                 for part in cohort.comparisons
@@ -174,15 +121,14 @@ def _adjusted(cohorts: Sequence[_Cohort]) -> list[_Cohort]:
     ]
 
 
-def _tables(cohort: _Cohort) -> list[Table]:
+def _tables(cohort: Cohort) -> list[Table]:
     """Tabulate one cohort."""
     settings, arms, majority = cohort.settings, cohort.arms, majority_of(cohort.arms[0].predictions)
-    first = next(iter(cohort.facts.values()))
-    tables = [setting_table(settings), *tokenization_tables(first)]
-    for setting, arm in zip(settings, arms, strict=True):
-        facts = cohort.facts[setting.sources]
+    tables = [setting_table(settings), *_cut_tables(cohort)]
+    for setting, arm, facts in zip(settings, arms, cohort.cut, strict=True):
         tables.append(correlation_table(correlations(arm, facts, setting.sources, majority)))
     tables += [table for part in cohort.comparisons for table in part.tables()]
+    tables += [interaction_table(cohort.interactions)] if cohort.interactions else []
     tables += matrix_of(settings, cohort.common)
     pairs = [pair for arm in arms for pair in script_contrasts(arm)]
     tables += [script_pair_table(pairs)] if pairs else []
@@ -190,6 +136,20 @@ def _tables(cohort: _Cohort) -> list[Table]:
         ((sources, facts),) = cohort.facts.items()
         tables += series_of(settings, cohort.common, facts, sources)
     return tables + spread_of(arms)
+
+
+def _cut_tables(cohort: Cohort) -> list[Table]:
+    """Tabulate how finely texts are cut: once for all settings that cut them alike."""
+    found: dict[bytes, tuple[Facts, list[str]]] = {}
+    for arm, facts in zip(cohort.arms, cohort.cut, strict=True):
+        known = [facts.values[name] for name in MEASURES if name in facts.values]
+        found.setdefault(np.array(known).tobytes(), (facts, []))[1].append(arm.title)
+    one_way = len(found) == 1
+    return [
+        table
+        for facts, titles in found.values()
+        for table in tokenization_tables(facts, () if one_way else titles)
+    ]
 
 
 def write_account(folder: Path, title: str, tables: Sequence[Table], notes: Sequence[str]) -> Path:
@@ -220,12 +180,24 @@ def _arm(setting: Setting) -> Arm:
     return Arm(setting.title, predictions.filter(pl.col("baseline").is_null()), pairs)
 
 
+def _not_crossed(cohort: Cohort, request: Request) -> list[str]:
+    """Name the interactions that are left out because a setting is not there."""
+    titles = {arm.title for arm in cohort.arms}
+    return [
+        f"The interaction '{name}' is left out: there is no setting '{title}', or not one with the "
+        "same seeds and items."
+        for name, pairs in (request.interactions or {}).items()
+        if name not in {one.name for one in cohort.interactions}
+        for title in [next((t for p in pairs for t in p if t not in titles), pairs[1][1])]
+    ]
+
+
 def _named(arms: Sequence[Arm], title: str) -> Arm:
     """Find a setting."""
     return next(arm for arm in arms if arm.title == title)
 
 
-def _notes(cohort: _Cohort, request: Request) -> list[str]:
+def _notes(cohort: Cohort, request: Request) -> list[str]:
     """Say how the account was made and what was left out."""
     facts, corpus, sources = next(iter(cohort.facts.values())), cohort.corpus, list(cohort.facts)
     missing = [
@@ -245,6 +217,7 @@ def _notes(cohort: _Cohort, request: Request) -> list[str]:
     return [
         *([] if metric == "accuracy" else [f"What is called accuracy here is {TITLES[metric]}."]),
         *(left_out if cohort.left_out else []),
+        *_not_crossed(cohort, request),
         *(["Settings without any seed in common are not compared."] if apart else []),
         f"Seen from {seen} (of several sources the nearest). The source is left out of "
         "correlations (but for the column that has it), slopes, gains and groups of languages, and "
@@ -260,6 +233,12 @@ def _notes(cohort: _Cohort, request: Request) -> list[str]:
         if corpus
         else "Corpus of the backbone: not published, left out.",
     ]
+
+
+def read_interactions(config: Mapping[str, Any]) -> dict[str, Pairs]:
+    """Read a study's interactions from its ``study.yaml``."""
+    found = config.get("interactions") or {}
+    return {name: ((a, b), (c, d)) for name, ((a, b), (c, d)) in found.items()}
 
 
 def read_groups(config: Mapping[str, Any]) -> dict[str, tuple[list[str], list[str]]]:

@@ -1,5 +1,7 @@
 """Tables of how finely a tokenizer cuts languages, and of what gains have to do with it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from polyprompt.analysis.account import Contrast
@@ -33,8 +35,13 @@ def tokenization_gain_table(one: Contrast) -> Table:
     return Table(title, columns, rows, "lrrrr")
 
 
-def tokenization_tables(facts: Facts) -> list[Table]:
-    """Tabulate how finely the tokenizer cuts each language; nothing where that is not known."""
+def tokenization_tables(facts: Facts, settings: Sequence[str] = ()) -> list[Table]:
+    """Tabulate how finely the tokenizer cuts each language; nothing where that is not known.
+
+    Args:
+        facts: Of the languages.
+        settings: Titles of those that cut texts so, where others cut them otherwise.
+    """
     names = [name for name in MEASURES if name in facts.values]
     if not names:
         return []
@@ -48,4 +55,5 @@ def tokenization_tables(facts: Facts) -> list[Table]:
         for i in order
     )
     columns = ("language", "code", *(TITLES[name] for name in names))
-    return [Table("Tokenization of the test items", columns, rows, "ll" + "r" * len(names))]
+    title = "Tokenization of the test items" + ": " * bool(settings) + "; ".join(settings)
+    return [Table(title, columns, rows, "ll" + "r" * len(names))]
