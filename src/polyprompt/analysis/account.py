@@ -16,7 +16,7 @@ from polyprompt.analysis.correlation import (
     compare_dependent,
     correlate,
 )
-from polyprompt.analysis.facts import Facts, relative_tokens
+from polyprompt.analysis.facts import Facts
 from polyprompt.analysis.significance import (
     benjamini_hochberg,
     holm,
@@ -24,7 +24,7 @@ from polyprompt.analysis.significance import (
     permutation_test,
 )
 from polyprompt.analysis.summary import Values, have_the_same_items, item_values
-from polyprompt.analysis.tokenization import MEASURES, granularity
+from polyprompt.analysis.tokenization import MEASURES, are_cut_alike, as_cut
 from polyprompt.analysis.transfer import Regression, Slopes, mixed_model, regress
 from polyprompt.scoring.intervals import Interval, bootstrap_mean, bootstrap_mean_over_languages
 
@@ -152,28 +152,6 @@ def _low(values: Float[np.ndarray, "S N"]) -> float:
     return bootstrap_mean(values, resamples=500).low
 
 
-def as_cut(facts: Facts, arm: Arm, sources: Sequence[str]) -> Facts:
-    """Give facts with what is known of texts as a setting's tokenizer cuts them.
-
-    Args:
-        facts: Of languages, as some setting's tokenizer cuts their texts.
-        arm: The setting, which may cut them otherwise.
-        sources: Whose tokens others are compared with.
-    """
-    own = granularity(arm.predictions, facts.languages)
-    tokens = relative_tokens(arm.predictions, facts.languages, sources)
-    if tokens is not None:
-        own["tokens"] = tokens
-    known = {name: values for name, values in own.items() if name in facts.values}
-    return replace(facts, values={**facts.values, **known})
-
-
-def _are_cut_alike(first: Arm, second: Arm, languages: Sequence[str]) -> bool:
-    """Say whether two settings' texts are cut into the same pieces."""
-    one, other = (granularity(arm.predictions, languages) for arm in (first, second))
-    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
-
-
 def contrasts(
     arms: Sequence[Arm], facts: Facts, sources: Sequence[str], *, reference: str | None = None
 ) -> list[Contrast]:
@@ -262,8 +240,10 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
     raw = {code: _p_of_language(one[code], other[code]) for code in facts.languages}
     clear = {code for code, p in benjamini_hochberg(raw).items() if p < 0.05}
     gain = means[1] - means[0]
-    cut = as_cut(facts, first, sources)
-    measured = MEASURES if _are_cut_alike(first, second, facts.languages) else ()
+    cut = as_cut(facts, first.predictions, sources)
+    measured = (
+        MEASURES if are_cut_alike(first.predictions, second.predictions, facts.languages) else ()
+    )
     return Contrast(
         first=first.title,
         second=second.title,

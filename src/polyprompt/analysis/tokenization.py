@@ -4,11 +4,13 @@ Axes: L languages.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float
 
+from polyprompt.analysis.facts import Facts, relative_tokens
 from polyprompt.languages.catalogue import script_of
 
 WITHOUT_SPACES = frozenset({"Hans", "Hant", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"})
@@ -58,6 +60,28 @@ def granularity(
             "singles": _numbers([row["singles"] for row in rows]) / pieces,
         }
     return {name: np.where(np.isfinite(own), own, np.nan) for name, own in found.items()}
+
+
+def as_cut(facts: Facts, predictions: pl.DataFrame, sources: Sequence[str]) -> Facts:
+    """Give facts with what is known of texts as a setting's tokenizer cuts them.
+
+    Args:
+        facts: Of languages, as some setting's tokenizer cuts their texts.
+        predictions: Of the setting, which may cut them otherwise.
+        sources: Whose tokens others are compared with.
+    """
+    own = granularity(predictions, facts.languages)
+    tokens = relative_tokens(predictions, facts.languages, sources)
+    if tokens is not None:
+        own["tokens"] = tokens
+    known = {name: values for name, values in own.items() if name in facts.values}
+    return replace(facts, values={**facts.values, **known})
+
+
+def are_cut_alike(first: pl.DataFrame, second: pl.DataFrame, languages: Sequence[str]) -> bool:
+    """Say whether two settings' test items are cut into the same pieces."""
+    one, other = (granularity(predictions, languages) for predictions in (first, second))
+    return all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
 
 
 def _numbers(values: Sequence[int]) -> Float[np.ndarray, " L"]:

@@ -11,7 +11,6 @@ import polars as pl
 
 from polyprompt.analysis.account import (
     Arm,
-    as_cut,
     contrasts,
     correlations,
     on_common_seeds,
@@ -21,7 +20,7 @@ from polyprompt.analysis.facts import Facts
 from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.analysis.groups import group_contrast, script_contrasts
 from polyprompt.analysis.interactions import Pairs, interaction
-from polyprompt.analysis.tokenization import MEASURES
+from polyprompt.analysis.tokenization import MEASURES, as_cut
 from polyprompt.errors import ConfigError, nearest
 from polyprompt.experiments.cohort import Cohort, Comparison, Request
 from polyprompt.experiments.designs import matrix_of, series_of, spread_of
@@ -71,7 +70,7 @@ def _cohort(settings: Sequence[Setting], request: Request) -> Cohort:
     for setting, arm in zip(settings, arms, strict=True):
         if setting.sources not in facts:
             facts[setting.sources] = facts_of(setting, arm, corpus, request.origin)
-        cut.append(as_cut(facts[setting.sources], arm, setting.sources))
+        cut.append(as_cut(facts[setting.sources], arm.predictions, setting.sources))
     comparisons = [
         _compare(
             [a for s, a in zip(settings, common, strict=True) if s.sources == sources],
