@@ -1,5 +1,6 @@
 """The account of a study, from made-up answers whose truth is known, and from runs on disk."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from polyprompt.analysis.account import Arm, adjusted, are_paired, contrasts, co
 from polyprompt.analysis.facts import in_group, language_facts, relative_tokens
 from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.analysis.groups import group_contrast, script_contrasts
+from polyprompt.analysis.interactions import adjusted as adjusted_interactions
 from polyprompt.analysis.interactions import interaction
 from polyprompt.analysis.recommend import recommend
 from polyprompt.analysis.reference import columns, compare, reference
@@ -28,6 +30,7 @@ from polyprompt.experiments.recommending import recommendations
 from polyprompt.experiments.results import gather
 from polyprompt.experiments.store import complete_runs
 from polyprompt.experiments.study import run_study
+from polyprompt.models.tiny import tiny_model
 
 LANGUAGES = (
     "eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "rus_Cyrl", "hin_Deva", "ben_Beng", "npi_Deva",
@@ -389,9 +392,41 @@ def test_two_gains_are_compared(facts):
     same = interaction("same", (pairs[0], pairs[0]), arms)
     assert same.difference.mean == 0
     assert same.p_items == 1
+    together = adjusted_interactions([found, same])
+    expected = multipletests([found.p_items, same.p_items], method="holm")[1]
+    assert [one.p_holm for one in together] == pytest.approx(expected)
     assert interaction("x", (pairs[0], ("plain", "other")), arms) is None
     other = arm("plain, cut", falling(facts, 0.3), seeds=3)
     assert interaction("x", pairs, [arms[0], arms[1], other, arms[3]]) is None
+
+
+def test_an_interaction_is_looked_for_in_one_backbone_and_missed_once(toy_study, tmp_path):
+    """Two backbones are two groups of settings: what one has, the other does not lack."""
+    shutil.copytree(toy_study["backbone"]["name"], tmp_path / "other")
+    model = tiny_model("bert", seed=3)
+    model.save_pretrained(tmp_path / "other")
+    names = [toy_study["backbone"]["name"], str(tmp_path / "other")]
+    grid = {"backbone.name": names, "parts.task.length": [2, 3], "seed": [0]}
+    value = toy_study | {"grid": grid, "layout": "{text}{task}", "baselines": False}
+    study = build_study(value, "toy")
+    list(run_study(study))
+    settings = gather(list(complete_runs(study.folder)))
+    one, other = (
+        [s.title for s in settings if s.records[0]["backbone_identity"] == identity]
+        for identity in dict.fromkeys(s.records[0]["backbone_identity"] for s in settings)
+    )
+    asked = {
+        "there": (tuple(one), tuple(one)),
+        "between": (tuple(one), tuple(other)),
+        "misspelt": (tuple(one), (one[0], one[1] + "x")),
+    }
+    tables, notes = account_of(settings, Request(interactions=asked))
+    (table,) = (table for table in tables if table.title.startswith("Interactions"))
+    assert [row[0] for row in table.rows] == ["there"]
+    left_out = [note for note in notes if note.startswith("The interaction")]
+    assert len(left_out) == 2
+    assert "'between' is left out: its settings have not the same backbone" in left_out[0]
+    assert f"there is no setting '{one[1]}x'. Did you mean '{one[1]}'?" in left_out[1]
 
 
 def test_settings_are_compared_on_the_seeds_they_share(toy_study):

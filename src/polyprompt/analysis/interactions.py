@@ -1,13 +1,13 @@
 """Whether a gain is another one where something else is changed too: two gains compared."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
 from polyprompt.analysis.account import Arm, are_paired, paired
-from polyprompt.analysis.significance import permutation_test
+from polyprompt.analysis.significance import holm, permutation_test
 from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.scoring.intervals import Interval, bootstrap_mean_over_languages
 
@@ -25,6 +25,7 @@ class Interaction:
         gains: Means over languages.
         difference: The second gain minus the first, resampling seeds and items.
         p_items: Permutation over items.
+        p_holm: The same adjusted for all interactions of the study.
         p_seeds: Exact permutation over seeds; NaN with one seed.
     """
 
@@ -34,6 +35,7 @@ class Interaction:
     difference: Interval
     p_items: float
     p_seeds: float
+    p_holm: float = float("nan")
 
 
 def interaction(name: str, pairs: Pairs, arms: Sequence[Arm]) -> Interaction | None:
@@ -69,6 +71,12 @@ def interaction(name: str, pairs: Pairs, arms: Sequence[Arm]) -> Interaction | N
         permutation_test(units, "items"),
         permutation_test(units, "seeds") if len(units) > 1 else float("nan"),
     )
+
+
+def adjusted(found: Sequence[Interaction]) -> list[Interaction]:
+    """Adjust ``p_items`` by Holm, for all interactions that are given together."""
+    values = holm({str(i): one.p_items for i, one in enumerate(found)})
+    return [replace(one, p_holm=values[str(index)]) for index, one in enumerate(found)]
 
 
 def _gain(first: Arm, second: Arm) -> list[Float[np.ndarray, "S N"]]:

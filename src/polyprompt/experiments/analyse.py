@@ -20,6 +20,7 @@ from polyprompt.analysis.facts import Facts
 from polyprompt.analysis.groups import adjusted as adjusted_groups
 from polyprompt.analysis.groups import group_contrast, script_contrasts
 from polyprompt.analysis.interactions import Pairs, interaction
+from polyprompt.analysis.interactions import adjusted as adjusted_interactions
 from polyprompt.analysis.tokenization import MEASURES, as_cut
 from polyprompt.errors import ConfigError, nearest
 from polyprompt.experiments.cohort import Cohort, Comparison, Request
@@ -57,7 +58,8 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
         groups.setdefault(key, []).append(setting)
     cohorts = _adjusted([_cohort(own, request) for own in groups.values()])
     notes = dict.fromkeys(note for cohort in cohorts for note in _notes(cohort, request))
-    return [table for cohort in cohorts for table in _tables(cohort)], list(notes)
+    left_out = _not_crossed(cohorts, settings, request)
+    return [table for cohort in cohorts for table in _tables(cohort)], [*notes, *left_out]
 
 
 def _cohort(settings: Sequence[Setting], request: Request) -> Cohort:
@@ -102,10 +104,11 @@ def _compare(
 
 
 def _adjusted(cohorts: Sequence[Cohort]) -> list[Cohort]:
-    """Adjust all p of the study's comparisons together, and all of its named contrasts."""
+    """Adjust all p of the study's comparisons together, of named contrasts, of interactions."""
     parts = [part for cohort in cohorts for part in cohort.comparisons]
     found = iter(adjusted_contrasts([one for part in parts for one in part.found]))
     grouped = iter(adjusted_groups([one for part in parts for one in part.grouped]))
+    crossed = iter(adjusted_interactions([one for own in cohorts for one in own.interactions]))
     return [
         replace(
             cohort,
@@ -115,6 +118,7 @@ def _adjusted(cohorts: Sequence[Cohort]) -> list[Cohort]:
                 )
                 for part in cohort.comparisons
             ],
+            interactions=list(islice(crossed, len(cohort.interactions))),
         )
         for cohort in cohorts
     ]
@@ -179,16 +183,21 @@ def _arm(setting: Setting) -> Arm:
     return Arm(setting.title, predictions.filter(pl.col("baseline").is_null()), pairs)
 
 
-def _not_crossed(cohort: Cohort, request: Request) -> list[str]:
-    """Name the interactions that are left out because a setting is not there."""
-    titles = {arm.title for arm in cohort.arms}
-    return [
-        f"The interaction '{name}' is left out: there is no setting '{title}', or not one with the "
-        "same seeds and items."
-        for name, pairs in (request.interactions or {}).items()
-        if name not in {one.name for one in cohort.interactions}
-        for title in [next((t for p in pairs for t in p if t not in titles), pairs[1][1])]
-    ]
+def _not_crossed(
+    cohorts: Sequence[Cohort], settings: Sequence[Setting], request: Request
+) -> list[str]:
+    """Name the interactions that are left out, and why."""
+    titles = [setting.title for setting in settings]
+    found = {one.name for cohort in cohorts for one in cohort.interactions}
+    notes = []
+    for name, pairs in (request.interactions or {}).items():
+        missing = [title for pair in pairs for title in pair if title not in titles]
+        reason = "its settings have not the same backbone, task, languages, seeds and items."
+        if missing:
+            reason = f"there is no setting '{missing[0]}'.{nearest(missing[0], titles)}"
+        if name not in found:
+            notes.append(f"The interaction '{name}' is left out: {reason}")
+    return notes
 
 
 def _named(arms: Sequence[Arm], title: str) -> Arm:
@@ -216,7 +225,6 @@ def _notes(cohort: Cohort, request: Request) -> list[str]:
     return [
         *([] if metric == "accuracy" else [f"What is called accuracy here is {TITLES[metric]}."]),
         *(left_out if cohort.left_out else []),
-        *_not_crossed(cohort, request),
         *(["Settings without any seed in common are not compared."] if apart else []),
         f"Seen from {seen} (of several sources the nearest). The source is left out of "
         "correlations (but for the column that has it), slopes, gains and groups of languages, and "

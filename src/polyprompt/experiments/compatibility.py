@@ -239,9 +239,9 @@ def _check_head(head: HeadSettings, card: TaskCard) -> None:
             if label not in card.labels
         ]
         missing = [label for label in card.labels if label not in words]
-        faults += [f"the label '{label}' has no word" for label in missing]
+        faults += [f"the label '{label}' has no word." for label in missing]
         if faults:
-            raise ConfigError(f"head.words: {'; '.join(faults)}.")
+            raise ConfigError(f"head.words: {' '.join(faults)}")
         return
     weights = head.prototypes if isinstance(head, SimilaritySettings) else None
     if weights is not None and weights.descriptions == 0 and weights.examples == 0:

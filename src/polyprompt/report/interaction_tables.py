@@ -18,12 +18,14 @@ def interaction_table(found: Sequence[Interaction]) -> Table:
             ),
             signed(one.difference),
             probability(one.p_items),
+            probability(one.p_holm),
             probability(one.p_seeds),
         )
         for one in found
     )
     columns = (
-        "interaction", "first gain", "second gain", "second – first [95 %]", "p, items", "p, seeds",
+        "interaction", "first gain", "second gain", "second – first [95 %]", "p, items",
+        "after Holm", "p, seeds",
     )  # fmt: skip
     title = "Interactions: a gain compared with another, mean over languages (points)"
-    return Table(title, columns, rows, "lllrrr")
+    return Table(title, columns, rows, "lllrrrr")
