@@ -55,7 +55,7 @@ def main() -> None:
     for kind in ("cpu", "wall"):
         own, best = getattr(mine, kind), getattr(least, kind)
         print(f"{kind}: {tokens / own:.0f} tokens/s of at most {tokens / best:.0f}")
-        print(f"ratio {best / own:.2f}")
+        print(f"ratio {best / own:.3g}")
 
 
 if __name__ == "__main__":
