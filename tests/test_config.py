@@ -143,6 +143,12 @@ def test_what_does_not_fit_is_refused_before_anything_loads(toy_study, changes, 
         plan(toy_study, **changes)
 
 
+def test_a_data_folder_that_lacks_a_file_says_what_it_should_hold(toy_study):
+    (Path(toy_study["data"]) / "test.parquet").unlink()
+    with pytest.raises(DataError, match="no file .*test.parquet .*should hold: train.parquet, dev"):
+        plan(toy_study)
+
+
 def test_a_study_file_that_is_missing_or_no_yaml_is_explained(tmp_path):
     with pytest.raises(ConfigError, match="Cannot read the study"):
         load_study(str(tmp_path / "none.yaml"))

@@ -168,7 +168,7 @@ def local_files(card: TaskCard, data: str | None) -> dict[str, Path]:
     """Name the file of each split: in a folder, or among those that come with the package.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: There is no such folder, or it lacks a file.
     """
     if data is None:
         shipped = card.shipped.files if card.shipped else {}
@@ -180,6 +180,12 @@ def local_files(card: TaskCard, data: str | None) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(
             f"There is no folder {folder} (data=…). It should hold: "
+            f"{', '.join(dict.fromkeys(files.values()))}"
+        )
+    missing = [name for name in dict.fromkeys(files.values()) if not (folder / name).is_file()]
+    if missing:
+        raise DataError(
+            f"There is no file {folder / missing[0]} (data=…). The folder should hold: "
             f"{', '.join(dict.fromkeys(files.values()))}"
         )
     return {split: folder / name for split, name in files.items()}
