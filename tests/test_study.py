@@ -107,6 +107,19 @@ def test_a_complete_study_is_run_again_without_computing_anything(toy_study):
     assert [(f.path / "scores.parquet").stat().st_mtime_ns for f in folders] == written
 
 
+def test_runs_of_the_study_as_it_was_before_are_told_with_what_differs(toy_study):
+    run(toy_study, grid={"seed": [0, 1, 5]})
+    backbone = toy_study["backbone"] | {"reading_dtype": "bfloat16"}
+    changed = toy_study | {"grid": {}, "backbone": backbone}
+    notes = [event.note for event in run_study(build_study(changed, "toy.yaml"))]
+    told = next(note for note in notes if "does not have" in note)
+    assert " has 3 complete runs that" in told
+    assert "backbone.reading_dtype: float32, now bfloat16" in told
+    again = run_study(build_study(toy_study | {"grid": {"seed": [0, 1, 5]}}, "toy.yaml"))
+    told = next(event.note for event in again if "does not have" in event.note)
+    assert " has 1 complete run that" in told
+
+
 def test_complete_runs_are_skipped_and_broken_off_ones_are_run(toy_study):
     folders = run(toy_study)
     times = [(f.path / "scores.parquet").stat().st_mtime_ns for f in folders]

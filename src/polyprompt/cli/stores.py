@@ -54,9 +54,9 @@ def status(
         return
     for folder, states in parts:
         _tell(folder, states, every=every)
-    unplanned = strangers(study, read_plan(study)) if (study / PLAN).is_file() else 0
+    unplanned = strangers(study, read_plan(study).runs) if (study / PLAN).is_file() else []
     if unplanned:
-        typer.echo(f"{unplanned} complete runs there are not of the study as it is now")
+        typer.echo(f"{len(unplanned)} complete runs there are not of the study as it is now")
     if any(one.state is State.FAILED for _, states in parts for one in states):
         typer.echo("'polyprompt run … --retry-failed' tries failed runs again")
 

@@ -4,7 +4,7 @@
 torch nor tables, so that it answers at once for thousands of runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -143,6 +143,24 @@ def _state(study: Path, name: str, claimed: set[str]) -> tuple[State, str]:
     return State.MISSING, "begun, broken off" if begun else ""
 
 
-def strangers(study: Path, plan: Plan) -> int:
-    """Count complete runs in a study's folder that its plan does not have."""
-    return sum(path.parent.name not in plan.runs for path in study.glob("*/scores.parquet"))
+def strangers(study: Path, planned: Container[str]) -> list[str]:
+    """Name complete runs in a study's folder that its plan does not have."""
+    names = sorted(path.parent.name for path in study.glob("*/scores.parquet"))
+    return [name for name in names if name not in planned]
+
+
+def what_differs(one: Mapping[str, Any], planned: Sequence[Mapping[str, Any]]) -> str:
+    """Say in what a run's configuration differs from the most similar one of a plan.
+
+    Args:
+        one: Of the run.
+        planned: All of the plan.
+
+    Returns:
+        Nothing where only what is computed with has changed, such as data or weights.
+    """
+    own = flatten(one)
+    others = [flatten(other) for other in planned]
+    apart = [[k for k in varying([own, o]) if k.split(".")[0] not in _PLACES] for o in others]
+    least = min(range(len(others)), key=lambda index: len(apart[index]))
+    return ", ".join(f"{k}: {own.get(k)}, now {others[least].get(k)}" for k in apart[least])

@@ -22,7 +22,7 @@ from polyprompt.experiments.launch.launched import launched
 from polyprompt.experiments.launch.schedule import Schedule
 from polyprompt.experiments.launch.together import dismiss
 from polyprompt.experiments.nested import dotted
-from polyprompt.experiments.overview import write_plan
+from polyprompt.experiments.overview import strangers, what_differs, write_plan
 from polyprompt.experiments.plan import GroupPlan, RunPlan, make_group, plan_study
 from polyprompt.experiments.remote import Store, is_url
 from polyprompt.experiments.search import choices, resolved, search_studies, search_study
@@ -115,6 +115,7 @@ def _run_all(study: Study, output: str, *, retry_failed: bool) -> Iterator[Event
     write_text(study.folder / "study.yaml", text)
     write_plan(study.folder, groups)
     begun, notes = _clean(study, groups)
+    notes += _of_strangers(study, groups)
     yield from (Event("plan", 0, len(study.runs), note) for note in notes)
     failures = _failed_before(study, groups, retry=retry_failed)
     left = _left(study, groups, begun, {failure.run for failure in failures})
@@ -130,6 +131,21 @@ def _run_all(study: Study, output: str, *, retry_failed: bool) -> Iterator[Event
     yield from launched(study.settings.launch, schedule, study.folder, output)
     _raise_failures(study, schedule, failures)
     yield Event("done", len(study.runs), len(study.runs))
+
+
+def _of_strangers(study: Study, groups: Sequence[GroupPlan]) -> list[str]:
+    """Say that there are complete runs which the study as it is now does not have, and why."""
+    planned = {run.name: run.settings for group in groups for run in group.runs}
+    others = strangers(study.folder, planned.keys())
+    if not others:
+        return []
+    configs = [settings.model_dump(mode="json") for settings in planned.values()]
+    differs = what_differs(RunFolder(study.folder / others[0]).config(), configs)
+    counted = "1 complete run" if len(others) == 1 else f"{len(others)} complete runs"
+    return [
+        f"{study.folder} has {counted} that the study as it is now does not have; the first "
+        f"differs in {differs or 'its data or the weights it was computed with'}"
+    ]
 
 
 def _failed_before(study: Study, groups: Sequence[GroupPlan], *, retry: bool) -> list[Failure]:

@@ -9,6 +9,7 @@ from polyprompt.errors import BackboneError
 from polyprompt.models.work import peak_multiplications
 
 LEAST_GAIN = 1.5
+TURNS = 3
 
 
 def reading_dtype(settings: BackboneSettings) -> Dtype:
@@ -42,7 +43,11 @@ def check_device(device: str) -> None:
 
 @lru_cache
 def is_faster_in_bfloat16(device: str) -> bool:
-    """Find out whether a processor has bfloat16: products are then far faster in it."""
-    place = torch.device(device)
-    half, whole = (peak_multiplications(place, t) for t in (torch.bfloat16, torch.float32))
+    """Find out whether a processor has bfloat16: products are then far faster in it.
+
+    The two take turns, so that what else the machine does meanwhile slows both.
+    """
+    place, kinds = torch.device(device), (torch.bfloat16, torch.float32)
+    turns = [[peak_multiplications(place, kind) for kind in kinds] for _ in range(TURNS)]
+    half, whole = map(max, zip(*turns, strict=True))
     return half > LEAST_GAIN * whole
