@@ -69,11 +69,25 @@ def test_auto_reads_in_bfloat16_where_products_are_faster(monkeypatch):
         is_faster_in_bfloat16.cache_clear()
         monkeypatch.setattr(
             "polyprompt.models.precision.peak_multiplications",
-            lambda _, dtype, factor=factor: factor if dtype is torch.bfloat16 else 1.0,
+            lambda _, dtype, times, factor=factor: factor if dtype is torch.bfloat16 else 1.0,
         )
         assert reading_dtype(settings) == wanted
     is_faster_in_bfloat16.cache_clear()
     assert reading_dtype(BackboneSettings()) == "float32"
+
+
+def test_auto_is_not_led_astray_by_what_else_the_machine_does_for_a_moment(monkeypatch):
+    calls = []
+
+    def measured(_, dtype, times):
+        calls.append(times)
+        busy = 0.1 if len(calls) == 1 else 1.0
+        return busy * (2.5 if dtype is torch.bfloat16 else 1.0)
+
+    is_faster_in_bfloat16.cache_clear()
+    monkeypatch.setattr("polyprompt.models.precision.peak_multiplications", measured)
+    assert is_faster_in_bfloat16("cpu")
+    is_faster_in_bfloat16.cache_clear()
 
 
 @pytest.mark.parametrize("kind", ["llama", "bloom", "gemma3_text"])

@@ -118,6 +118,16 @@ def test_runs_of_the_study_as_it_was_before_are_told_with_what_differs(toy_study
     again = run_study(build_study(toy_study | {"grid": {"seed": [0, 1, 5]}}, "toy.yaml"))
     told = next(event.note for event in again if "does not have" in event.note)
     assert " has 1 complete run that" in told
+    folder = study_folders(build_study(changed, "toy.yaml"))[0].path
+    report = folder.parent / "search"  # as 'report' leaves of a search; no run of the study
+    report.mkdir()
+    shutil.copy(folder / "scores.parquet", report)
+    (folder / "config.yaml").write_text("")
+    again = run_study(build_study(toy_study | {"grid": {"seed": [0, 1, 5]}}, "toy.yaml"))
+    told = next(event.note for event in again if "does not have" in event.note)
+    assert told.endswith(
+        "has 1 complete run that the study as it is now does not have; the first is damaged"
+    )
 
 
 def test_complete_runs_are_skipped_and_broken_off_ones_are_run(toy_study):

@@ -145,8 +145,9 @@ def _state(study: Path, name: str, claimed: set[str]) -> tuple[State, str]:
 
 def strangers(study: Path, planned: Container[str]) -> list[str]:
     """Name complete runs in a study's folder that its plan does not have."""
-    names = sorted(path.parent.name for path in study.glob("*/scores.parquet"))
-    return [name for name in names if name not in planned]
+    complete = sorted(path.parent for path in study.glob("*/scores.parquet"))
+    runs = [folder.name for folder in complete if (folder / "config.yaml").is_file()]
+    return [name for name in runs if name not in planned]
 
 
 def what_differs(one: Mapping[str, Any], planned: Sequence[Mapping[str, Any]]) -> str:
@@ -157,7 +158,7 @@ def what_differs(one: Mapping[str, Any], planned: Sequence[Mapping[str, Any]]) -
         planned: All of the plan.
 
     Returns:
-        Nothing where only what is computed with has changed, such as data or weights.
+        Dotted settings with both values; empty where they are all the same.
     """
     own = flatten(one)
     others = [flatten(other) for other in planned]

@@ -179,13 +179,23 @@ class RunFolder:
         return read_json(self.path / RECORD)
 
     def config(self) -> dict[str, Any]:
-        """Read ``config.yaml``."""
+        """Read ``config.yaml``.
+
+        Raises:
+            StoreError: It is missing or damaged.
+        """
         try:
-            return yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
+            value = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
             raise StoreError(
                 f"Cannot read {self.path / CONFIG}: {error}. Expected the folder of a run."
             ) from error
+        if not isinstance(value, dict):
+            raise StoreError(
+                f"{self.path / CONFIG} is damaged: it holds no settings. Delete the run's folder "
+                "and run the study again."
+            )
+        return value
 
     def predictions(self) -> pl.DataFrame:
         """Read the predictions of the run and its baselines."""

@@ -140,11 +140,15 @@ def _of_strangers(study: Study, groups: Sequence[GroupPlan]) -> list[str]:
     if not others:
         return []
     configs = [settings.model_dump(mode="json") for settings in planned.values()]
-    differs = what_differs(RunFolder(study.folder / others[0]).config(), configs)
+    try:
+        found = what_differs(RunFolder(study.folder / others[0]).config(), configs)
+        differs = f"differs in {found or 'its data or the weights it was computed with'}"
+    except StoreError:  # stops nothing
+        differs = "is damaged"
     counted = "1 complete run" if len(others) == 1 else f"{len(others)} complete runs"
     return [
         f"{study.folder} has {counted} that the study as it is now does not have; the first "
-        f"differs in {differs or 'its data or the weights it was computed with'}"
+        f"{differs}"
     ]
 
 

@@ -59,13 +59,15 @@ def _numbers(module: nn.Module) -> int:
     return weight.numel() if isinstance(weight, torch.Tensor) and weight.dim() == 2 else 0
 
 
-def peak_multiplications(device: torch.device, dtype: torch.dtype, rows: int = 512) -> float:
-    """Measure multiply-add pairs per second of a large matrix product; the best of a few."""
+def peak_multiplications(
+    device: torch.device, dtype: torch.dtype, rows: int = 512, times: int = 8
+) -> float:
+    """Measure multiply-add pairs per second of a large matrix product; the best of a few times."""
     size = 2048
     a = torch.randn(rows, size, device=device, dtype=dtype)
     b = torch.randn(size, size, device=device, dtype=dtype)
     best = 0.0
-    for _ in range(8):
+    for _ in range(times):
         _wait(device)
         start = time.perf_counter()
         torch.nn.functional.linear(a, b)
