@@ -115,6 +115,18 @@ def test_all_right_is_not_certain():
     interval = summary.languages[0].accuracy
     assert interval.mean == 1.0
     assert 0.85 < interval.low < 0.95
+    assert summary.overall.accuracy == summary.scripts[0].accuracy == interval
+    assert headline(summary).startswith(
+        "Mean accuracy over 1 language: 100.0 % (95 % interval 90.1"
+    )
+
+
+@pytest.mark.parametrize(("parallel", "items"), [(True, 35), (False, 70)])
+def test_all_wrong_in_several_languages_is_not_certain_either(parallel, items):
+    rows = {("r", None, code): [0] * 35 for code in ("eng_Latn", "deu_Latn")}
+    found = summarise(answers(rows), parallel=parallel).overall.accuracy
+    assert found == proportion_interval(0, items)
+    assert found.high > 0.04
 
 
 def test_a_better_baseline_is_said_loudly():

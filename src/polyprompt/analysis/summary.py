@@ -233,10 +233,20 @@ def _language(code: str, own: Values, others: dict[str, Values]) -> LanguageRow:
 
 def _interval(values: NDArray[np.float64]) -> Interval:
     """Bootstrap a language's accuracy; Wilson's interval where all answers are alike."""
-    if values.min() == values.max() and values.min() in {0, 1}:
-        n = values.shape[1]
-        return proportion_interval(round(float(values[0].sum())), n)
-    return bootstrap_mean(values)
+    return _alike({"": values}, parallel=True) or bootstrap_mean(values)
+
+
+def _alike(values: Values, *, parallel: bool) -> Interval | None:
+    """Give Wilson's interval where all answers are right, or all wrong; else None.
+
+    Nothing can be resampled there. Items that languages share count once.
+    """
+    kinds = {value for own in values.values() for value in (own.min(), own.max())}
+    if len(kinds) > 1 or not kinds <= {0, 1}:
+        return None
+    sizes = [own.shape[1] for own in values.values()]
+    n = sizes[0] if parallel else sum(sizes)
+    return proportion_interval(n * int(kinds.pop()), n)
 
 
 def _group(
@@ -244,10 +254,11 @@ def _group(
 ) -> GroupRow:
     """Average over a group of languages, every language counting the same."""
     per_seed = np.mean([own[code].mean(1) for code in codes], axis=0)
+    answers = {code: own[code] for code in codes}
     return GroupRow(
         name=name,
         languages=len(codes),
-        accuracy=_over_languages({code: own[code] for code in codes}, parallel=parallel),
+        accuracy=_alike(answers, parallel=parallel) or _over_languages(answers, parallel=parallel),
         deviation=_deviation(per_seed),
         of_runs=tuple(map(float, per_seed)),
         baselines={

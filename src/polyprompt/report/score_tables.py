@@ -117,7 +117,8 @@ def headline(summary: Summary) -> str:
     """Say the result in words, the best baseline included."""
     overall = summary.overall
     text = (
-        f"Mean {TITLES[summary.metric]} over {overall.languages} languages: "
+        f"Mean {TITLES[summary.metric]} over {overall.languages} "
+        f"{'language' if overall.languages == 1 else 'languages'}: "
         f"{percent(overall.accuracy.mean)} % (95 % interval {between(overall.accuracy)}, "
         f"{summary.seeds} {'seed' if summary.seeds == 1 else 'seeds'})."
     )
