@@ -20,7 +20,7 @@ import torch
 from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
 
 from polyprompt.capabilities import Attention, TrainingSettings
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.memory import Allowance

@@ -5,7 +5,8 @@ import pytest
 import torch
 import yaml
 
-from polyprompt.data.encoding import Encoder, Reading
+from polyprompt.data.encoded import Reading
+from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.data.encoded import Encoded
+from polyprompt.data.encoding import Encoder
 from polyprompt.engine.arrangement import Shape
 from polyprompt.engine.cached import CachedEngine, groups_of_similar_size
 from polyprompt.engine.direct import DirectEngine

@@ -9,7 +9,8 @@ from tokenizers import decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from polyprompt.capabilities import SegmentationSettings
-from polyprompt.data.encoding import Encoder, Reading
+from polyprompt.data.encoded import Reading
+from polyprompt.data.encoding import Encoder
 from polyprompt.data.segmentation import sample, segmentation_of, split
 from polyprompt.errors import ConfigError
 from polyprompt.experiments.config import build_study

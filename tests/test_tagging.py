@@ -20,7 +20,8 @@ from polyprompt.baselines.text import word_tags
 from polyprompt.capabilities import Attention, TrainingSettings
 from polyprompt.classifier import Classifier
 from polyprompt.data.alignment import read_places
-from polyprompt.data.encoding import Encoder, Reading
+from polyprompt.data.encoded import Reading
+from polyprompt.data.encoding import Encoder
 from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine

@@ -303,7 +303,7 @@ def test_weights_that_were_not_kept_are_missed_with_a_reason(arms):
         ({"engine": {"kind": "cached"}, "parts": {"task": {}, "a": {"kind": "full"}}}, "weights"),
         (
             {"parts": {"task": {"kind": "fulll"}}},
-            "expected kind 'soft_prompt', 'deep_prompt', 'full' or 'lora'",
+            "expected kind 'soft_prompt', 'deep_prompt', 'bottleneck_adapter', 'full' or 'lora'",
         ),
         ({"parts": {"task": {}, "full": {"kind": "full", "sav": 1}}}, "parts.full.sav: unknown"),
         (

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from polyprompt.head_settings import HeadSettings, head_short
 from polyprompt.part_settings import (
+    BottleneckAdapterSettings,
     DeepPromptSettings,
     FullSettings,
     LoraSettings,
@@ -204,6 +205,7 @@ def _named_as_files(parts: dict[str, Any]) -> dict[str, Any]:
     return parts
 
 
+WeightSettings = FullSettings | LoraSettings | BottleneckAdapterSettings
 _PART_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 Recorded = Literal["states", "attention", "prompt_path", "epochs"]
 Languages = Annotated[tuple[str, ...], BeforeValidator(as_list), Field(min_length=1)]
@@ -270,7 +272,19 @@ class RunSettings(Settings):
         return sum(part.length for part in self.deep_prompts.values())
 
     @property
-    def weight_parts(self) -> dict[str, FullSettings | LoraSettings]:
-        """The parts that reach the backbone's weights."""
-        kinds = FullSettings, LoraSettings
-        return {n: p for n, p in self.parts.items() if isinstance(p, kinds)}
+    def adapters(self) -> dict[str, BottleneckAdapterSettings]:
+        """The parts that stand behind the backbone's sub-layers."""
+        return {n: p for n, p in self.parts.items() if isinstance(p, BottleneckAdapterSettings)}
+
+    @property
+    def sourced(self) -> dict[str, SoftPromptSettings | BottleneckAdapterSettings]:
+        """The parts that are taken, frozen, from earlier runs."""
+        found = self.soft_prompts | self.adapters
+        return {name: found[name] for name in self.parts if name in found and found[name].source}
+
+    @property
+    def weight_parts(self) -> dict[str, WeightSettings]:
+        """The parts whose training reaches what the backbone computes of every token."""
+        kinds = FullSettings, LoraSettings, BottleneckAdapterSettings
+        found = {n: p for n, p in self.parts.items() if isinstance(p, kinds)}
+        return {name: part for name, part in found.items() if name not in self.sourced}

@@ -16,7 +16,14 @@ from polyprompt.experiments.assemble import build_encoder, longest_branch
 from polyprompt.experiments.compatibility import check_fit
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.fitting import fit_examples, own_card
-from polyprompt.experiments.reopen import engine_for, layout_of, load_parts, settings_of
+from polyprompt.experiments.reopen import (
+    check_language,
+    engine_for,
+    layout_of,
+    load_parts,
+    put_sourced,
+    settings_of,
+)
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, load_pair, reading_settings
@@ -122,14 +129,17 @@ class Classifier:
         return self._open(run, settings_of(run), reader)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Classifier":
+    def load(cls, folder: str | Path, language: str = "") -> "Classifier":
         """Open a run that ``fit``, ``polyprompt fit`` or a study has left.
 
         Args:
             folder: Of a run, or of a study, whose first complete run is taken.
+            language: Of the texts (SIB-200 code), for a run that reads them with the parts of
+                their language.
 
         Raises:
             StoreError: There is no complete run, or its files are broken.
+            ConfigError: The run has parts per language, and none of this one.
         """
         run = find_run(Path(folder))
         settings = settings_of(run)
@@ -141,7 +151,7 @@ class Classifier:
                 f"have changed (identity {backbone.facts.identity}, then {trained_on}). Bring the "
                 "old files back, or fit again."
             )
-        return cls()._open(run, settings, backbone)
+        return cls()._open(run, settings, backbone, language)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Answer with the most probable label of each text."""
@@ -172,7 +182,9 @@ class Classifier:
         while rows := list(islice(numbered, ROWS_PER_READ)):
             yield from self._answer(rows)
 
-    def _open(self, run: RunFolder, settings: RunSettings, backbone: Backbone) -> "Classifier":
+    def _open(
+        self, run: RunFolder, settings: RunSettings, backbone: Backbone, language: str = ""
+    ) -> "Classifier":
         """Take settings, parts and head from a run's folder."""
         record = run.record()
         if record.get("kind", "classification") != "classification":
@@ -188,10 +200,15 @@ class Classifier:
         (self._field,) = record["fields"]
         self.labels = tuple(record["labels"])
         layout = layout_of(settings, record)
+        sourced = put_sourced(run, settings, backbone)
+        check_language(run, language)
+        self._language = language
         self._head, self._prompts = load_parts(run, settings, layout, backbone)
         self._engine = engine_for(settings, layout, backbone, self._head.branches)
         continued = longest_branch(self._head.branches)
-        self._encoder = build_encoder(layout, settings, backbone, continued=continued)
+        self._encoder = build_encoder(
+            layout, settings, backbone, continued=continued, sourced=sourced
+        )
         self.folder = run.path
         return self
 
@@ -201,7 +218,7 @@ class Classifier:
         for number, text in rows:
             if not isinstance(text, str) or not text.strip():
                 raise DataError(f"Text {number + 1} is empty.")
-            examples.append(Example(str(number), "", {self._field: text}))
+            examples.append(Example(str(number), self._language, {self._field: text}))
         inputs = self._encoder.encode(examples)
         scores = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
         for batch in answer(self._engine, self._prompts, [self._head], inputs, bare=False):

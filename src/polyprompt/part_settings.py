@@ -73,8 +73,31 @@ def _none_or_kind(value: Any) -> Any:
     return None if value == "none" else _kind_only(value)
 
 
-class SoftPromptSettings(Settings):
-    """A soft prompt: ``length`` trained vectors in one slot of the layout."""
+class SourcedSettings(Settings):
+    """A part that can be taken, frozen, from earlier runs.
+
+    ``source`` names where it lies: a file, the folder of a run, or the folder of a study with
+    ``{language}`` behind it, e.g. ``runs/language-prompts/{language}``; a text is then read with
+    the part of its own language, the source's in training, the target's at test. ``missing`` says
+    what becomes of a target that has none: an ``error``, or it is answered without (``leave_out``)
+    and marked.
+    """
+
+    source: str | None = None
+    missing: Literal["error", "leave_out"] = "error"
+    trained: bool = True
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether training moves it."""
+        return self.trained and self.source is None
+
+
+class SoftPromptSettings(SourcedSettings):
+    """A soft prompt: ``length`` trained vectors in one slot of the layout.
+
+    One with a ``source`` has the length it was saved with.
+    """
 
     kind: Literal["soft_prompt"] = "soft_prompt"
     length: int | None = Field(default=None, ge=1, le=4096)
@@ -82,7 +105,6 @@ class SoftPromptSettings(Settings):
     reparameteriser: Annotated[ReparameteriserSettings | None, BeforeValidator(_none_or_kind)] = (
         None
     )
-    trained: bool = True
 
 
 class DeepPromptSettings(Settings):
@@ -106,6 +128,11 @@ class DeepPromptSettings(Settings):
     trained: bool = True
 
     @property
+    def is_trained(self) -> bool:
+        """Whether training moves it."""
+        return self.trained
+
+    @property
     def reach(self) -> Reach:
         """How far it reaches."""
         return Reach.AFTER_INPUT if self.position == "suffix" else Reach.WHOLE_SEQUENCE
@@ -121,6 +148,11 @@ class FullSettings(Settings):
     kind: Literal["full"]
     save: bool = True
 
+    @property
+    def is_trained(self) -> bool:
+        """Say that training moves it."""
+        return True
+
 
 class LoraSettings(Settings):
     """Low-rank additions to the backbone's projections (Hu et al. 2022), by the library PEFT.
@@ -134,8 +166,40 @@ class LoraSettings(Settings):
     alpha: int = Field(default=16, ge=1)
     targets: tuple[str, ...] | None = None
 
+    @property
+    def is_trained(self) -> bool:
+        """Say that training moves it."""
+        return True
 
-WEIGHT_KINDS = ("full", "lora")
+
+class AdapterInitialSettings(Settings):
+    """How an adapter begins: ``normal`` with standard deviation ``bound``, or a saved part."""
+
+    kind: Literal["normal", "file"] = "normal"
+    bound: float = Field(default=0.02, gt=0)
+    path: str | None = None
+
+
+class BottleneckAdapterSettings(SourcedSettings):
+    """A bottleneck adapter (Houlsby et al. 2019; Pfeiffer et al. 2020) behind sub-layers.
+
+    With h the residual stream and f a sub-layer's output, h + f becomes h + f + A(h + f), A(z) =
+    up(activation(down(z))); where a model normalises the sum, A reads what is normalised and is
+    added in front of it. ``position`` is behind the ``feed_forward`` sub-layer of every layer, or
+    behind ``both``. ``reduction`` divides the width of the stream (paper C: 16). The first that a
+    run lists stands first. The biases begin with 0.
+    """
+
+    kind: Literal["bottleneck_adapter"]
+    position: Literal["feed_forward", "both"] = "feed_forward"
+    reduction: float = Field(default=16, ge=1, le=4096)
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+    initial: Annotated[AdapterInitialSettings, BeforeValidator(_kind_only)] = (
+        AdapterInitialSettings()
+    )
+
+
+WEIGHT_KINDS = ("full", "lora", "bottleneck_adapter")
 PART_KINDS = ("soft_prompt", "deep_prompt", *WEIGHT_KINDS)
 """Kinds of parts; those of the former reach the weights."""
 
@@ -151,11 +215,12 @@ PartSettings = Annotated[
     Annotated[SoftPromptSettings, Tag("soft_prompt")]
     | Annotated[DeepPromptSettings, Tag("deep_prompt")]
     | Annotated[FullSettings, Tag("full")]
-    | Annotated[LoraSettings, Tag("lora")],
+    | Annotated[LoraSettings, Tag("lora")]
+    | Annotated[BottleneckAdapterSettings, Tag("bottleneck_adapter")],
     Discriminator(
         _part_kind,
         custom_error_type="part_kind",
         custom_error_message="there is no such part; expected kind 'soft_prompt', 'deep_prompt', "
-        "'full' or 'lora'",
+        "'bottleneck_adapter', 'full' or 'lora'",
     ),
 ]

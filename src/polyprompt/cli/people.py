@@ -143,6 +143,10 @@ def predict(
     output: Annotated[
         str, typer.Option("--output", "-o", help="Where to write; standard output if left out.")
     ] = "-",
+    language: Annotated[
+        str,
+        typer.Option(help="Of the texts, for a run with parts per language, e.g. swh_Latn."),
+    ] = "",
 ) -> None:
     """Label texts: a label and a probability per label for every row, in order."""
     from polyprompt.classifier import Classifier
@@ -151,7 +155,7 @@ def predict(
     from polyprompt.tables import replacing
 
     with open_rows(file, file_format, text_column) as rows:
-        classifier = Classifier.load(run)
+        classifier = Classifier.load(run, language)
         if output == "-":
             write_rows(rows, classifier, sys.stdout)
             return

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.data.encoded import Encoded
+from polyprompt.data.encoding import Encoder
 from polyprompt.records import Example
 
 BLOCK = 1024

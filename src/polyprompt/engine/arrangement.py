@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 
 Tails = tuple[tuple[int, ...], ...]
 _NO_READS = np.zeros(0, dtype=np.int64)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.batching import packs
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Arranged, Shape, arrange, plain
 from polyprompt.engine.beside import beside
 from polyprompt.engine.engine import Engine, Prompts
@@ -77,11 +77,14 @@ class CachedEngine(Engine):
             if self.store.is_full:
                 return
             some = inputs[start : start + KEPT_TOGETHER]
-            arranged = [arrange(encoded, shape, self._attention) for encoded in some]
-            sizes = [int(row.frozen.sum()) for row in arranged]
-            keep = partial(self._keep_of, arranged)
-            for _ in in_batches(self.allowance, sizes, keep):
-                pass
+            for variant in dict.fromkeys(encoded.variant for encoded in some):
+                own = [encoded for encoded in some if encoded.variant == variant]
+                arranged = [arrange(encoded, shape, self._attention) for encoded in own]
+                sizes = [int(row.frozen.sum()) for row in arranged]
+                keep = partial(self._keep_of, arranged)
+                with self.backbone.reading_as(variant):
+                    for _ in in_batches(self.allowance, sizes, keep):
+                        pass
 
     def _keep_of(self, arranged: Sequence[Arranged], rows: Sequence[int]) -> None:
         """Keep some of several rows."""
@@ -94,7 +97,7 @@ class CachedEngine(Engine):
         if new and not self.store.is_full:
             self.store.add(list(new), self._encode(list(new.values())))
 
-    def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
+    def _each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
         shapes = prompts.shapes
         rows = [
@@ -114,7 +117,7 @@ class CachedEngine(Engine):
         states = States.joined(self._read(parts, torch.cat(prompts.vectors)))
         return states.rows(np.argsort(order).tolist())
 
-    def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
+    def _every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, runs with one frozen part in one pass."""
         rows = [
             [arrange(encoded, shape, self._attention) for encoded in inputs]
@@ -187,7 +190,7 @@ class CachedEngine(Engine):
         """Name everything that the frozen part of an input depends on."""
         codes, positions = row.part(frozen=True)
         facts = self.backbone.facts
-        model = f"{facts.identity}/{self.backbone.dtype}/{facts.attention}"
+        model = f"{facts.identity}/{self.backbone.dtype}/{facts.attention}/{self.backbone.variant}"
         return model, codes.tobytes(), positions.tobytes()
 
     def _encode(self, rows: Sequence[Arranged]) -> Frozen:

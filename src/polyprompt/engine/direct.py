@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Arranged, Shape, arrange
 from polyprompt.engine.beside import beside
 from polyprompt.engine.engine import Engine, Prompts
@@ -27,7 +27,7 @@ class DirectEngine(Engine):
     def keep(self, inputs: Sequence[Encoded], shape: Shape) -> None:
         """Keep nothing: whatever is read is computed."""
 
-    def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
+    def _each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``."""
         shapes = prompts.shapes
         rows = [
@@ -35,7 +35,7 @@ class DirectEngine(Engine):
         ]
         return self._whole(rows, runs, prompts)
 
-    def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
+    def _every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with every run's prompts, one run after the other."""
         parts = []
         for run, shape in enumerate(prompts.shapes):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Shape
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.errors import ConfigError
@@ -119,7 +119,6 @@ class Engine(ABC):
         self.allowance = allowance or Allowance()
         self.branches = tuple(tuple(branch) for branch in branches)
 
-    @abstractmethod
     def each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
         """Read input i with the prompts of run ``runs[i]``; gradients flow into the prompts.
 
@@ -127,13 +126,52 @@ class Engine(ABC):
             N = len(inputs) states, in order.
         """
 
-    @abstractmethod
+        def some(rows: Sequence[int]) -> States:
+            return self._each([inputs[row] for row in rows], [runs[row] for row in rows], prompts)
+
+        return self._by_variant(inputs, some, 1)
+
     def every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read every input with the prompts of every run.
 
         Returns:
             N = R × B states, run by run.
         """
+
+        def some(rows: Sequence[int]) -> States:
+            return self._every([inputs[row] for row in rows], prompts)
+
+        return self._by_variant(inputs, some, len(prompts))
+
+    def _by_variant(
+        self, inputs: Sequence[Encoded], read: Callable[[Sequence[int]], States], runs: int
+    ) -> States:
+        """Read inputs with the frozen attachments of their own languages.
+
+        Args:
+            inputs: Of any languages.
+            read: Reads some of them, run by run.
+            runs: How often each input is read.
+        """
+        of_variant: dict[str, list[int]] = {}
+        for row, encoded in enumerate(inputs):
+            of_variant.setdefault(encoded.variant, []).append(row)
+        parts: list[States] = []
+        order: list[int] = []
+        for variant, rows in of_variant.items():
+            with self.backbone.reading_as(variant):
+                parts.append(read(rows))
+            order += [run * len(inputs) + row for run in range(runs) for row in rows]
+        joined = States.joined(parts)
+        return joined if len(parts) == 1 else joined.rows(np.argsort(order).tolist())
+
+    @abstractmethod
+    def _each(self, inputs: Sequence[Encoded], runs: Sequence[int], prompts: Prompts) -> States:
+        """Read inputs of one variant as ``each`` does."""
+
+    @abstractmethod
+    def _every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
+        """Read inputs of one variant as ``every`` does."""
 
     @abstractmethod
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:

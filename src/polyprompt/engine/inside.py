@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyprompt.capabilities import Attention
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Arranged, Shape, arrange
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.live import Live

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyprompt.capabilities import FAMILIES, EngineSettings, RunSettings
-from polyprompt.data.encoding import Encoded, Encoder, Reading
+from polyprompt.data.encoded import NOTHING_SOURCED, Encoded, Reading, Sourced
+from polyprompt.data.encoding import Encoder
 from polyprompt.data.lazy import inputs_of
 from polyprompt.data.segmentation import segmentation_of
 from polyprompt.engine.cached import CachedEngine
@@ -21,6 +22,7 @@ from polyprompt.engine.memory import remembered
 from polyprompt.engine.store import Budget
 from polyprompt.engine.threads import best_threads
 from polyprompt.experiments.compatibility import check_positions, head_of
+from polyprompt.experiments.given import GivenParts
 from polyprompt.experiments.heads import HEAD, HeadMaker, words_of
 from polyprompt.experiments.parts import build_deep_prompts, build_prompts, build_weight_parts
 from polyprompt.experiments.plan import GroupPlan, RunPlan
@@ -63,6 +65,7 @@ class Group:
         instruction: Encoders of the card's instruction, at the beginning of an input and behind
             demonstrations, for decoders that are asked without a prompt.
         members: The runs, in the order of the plan.
+        given: Their frozen parts of earlier runs.
     """
 
     engine: Engine
@@ -71,6 +74,15 @@ class Group:
     words: Words | None
     instruction: tuple[Encoder, Encoder] | None
     members: tuple[Member, ...]
+    given: GivenParts
+
+    def release(self) -> None:
+        """Take away what stands behind the backbone's sub-layers."""
+        self.given.take_away()
+        for member in self.members:
+            for part in member.parts.values():
+                if isinstance(part, WeightPart):
+                    part.take_away()
 
 
 def build_engine(
@@ -110,7 +122,9 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
     branches = () if words is None else words.branches
     engine = build_engine(plan.choice.kind, backbone, plan.engine, branches)
     continued = longest_branch(branches)
-    encoder = build_encoder(plan.runs[0].layout, first, backbone, continued=continued)
+    given = GivenParts(first, plan.runs[0].sourced)
+    sourced, layout = given.put(backbone), plan.runs[0].layout
+    encoder = build_encoder(layout, first, backbone, continued=continued, sourced=sourced)
     compares = isinstance(kind, SimilaritySettings)
     described = describe_labels(engine, plan.card, first) if compares else None
     instruction = None
@@ -128,7 +142,7 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
         head = maker.head(head_of(run.settings), weights, (train, labels))
         examples = train, labels
         members.append(build_member(run, plan.card, encoder, engine, examples, (head, weights)))
-    return Group(engine, encoder, described, words, instruction, tuple(members))
+    return Group(engine, encoder, described, words, instruction, tuple(members), given)
 
 
 def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
@@ -137,8 +151,8 @@ def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
     Args:
         plan: The group's.
         group: Trained.
-        reader: The copy; None where weights were trained: it is loaded now, if it has another
-            precision, and gets them.
+        reader: The copy; None where the weights themselves were trained: it is loaded now, if it
+            has another precision, and gets them.
     """
     trained = [p for m in group.members for p in m.parts.values() if isinstance(p, WeightPart)]
     for part in trained:
@@ -148,10 +162,11 @@ def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
         settings = plan.runs[0].settings.backbone
         reading = reading_settings(settings)
         reader = backbone if reading.dtype == settings.dtype else load_backbone(reading)
-        for part in trained if reader is not backbone else []:
-            part.copy_to(reader)
     if reader is backbone:
         return group
+    group.given.put_beside(reader, backbone)
+    for part in trained:
+        part.copy_to(reader)
     branches = () if group.words is None else group.words.branches
     members = tuple(replace(m, head=m.head.on(reader)) for m in group.members)
     engine = build_engine(plan.choice.kind, reader, plan.engine, branches)
@@ -170,6 +185,7 @@ def build_encoder(
     *,
     begins: bool = True,
     continued: int = 0,
+    sourced: Sourced = NOTHING_SOURCED,
 ) -> Encoder:
     """Build the encoder of a layout and check that its longest input fits.
 
@@ -179,10 +195,12 @@ def build_encoder(
         backbone: For its tokenizer and positions.
         begins: Whether the tokenizer's beginning tokens open the input.
         continued: Tokens that are read behind the input, of label words of several pieces.
+        sourced: Frozen parts of earlier runs that it is read with.
     """
     facts, chosen = backbone.facts, settings.backbone
     reading, cut = reading_of(head_of(settings)), settings.segmentation
-    behind = layout.prompt_length + settings.deep_places + max(continued, reading.continued)
+    behind = layout.prompt_length + layout.given_length + settings.deep_places
+    behind += max(continued, reading.continued)
     check_positions(settings, behind, facts.max_positions, facts.name)
     assert chosen.family is not None
     return Encoder(
@@ -194,6 +212,7 @@ def build_encoder(
         ends=chosen.special_tokens and FAMILIES[chosen.family].adds_end_token,
         reading=reading,
         segmentation=cut and segmentation_of(cut, backbone.tokenizer),
+        sourced=sourced,
     )
 
 

@@ -54,7 +54,7 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
     if positions is not None:
         head = head_of(settings)
         answer = head.max_pieces if isinstance(head, ChoiceSettings) else 0
-        places = layout.prompt_length + settings.deep_places + answer
+        places = layout.prompt_length + layout.given_length + settings.deep_places + answer
         check_positions(settings, places, positions, settings.backbone.name)
 
 

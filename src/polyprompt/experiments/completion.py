@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from polyprompt.capabilities import FAMILIES, Attention, FamilyTraits, RunSettings
+from polyprompt.experiments.sourced import with_lengths
 from polyprompt.head_settings import (
     HEADS_OF_TASKS,
     ChoiceSettings,
@@ -17,7 +18,7 @@ from polyprompt.models.locate import locate
 from polyprompt.models.precision import reading_dtype
 from polyprompt.tasks.card import TaskCard
 
-_WEIGHT_RATES = {"full": 1e-5, "lora": 2e-4}
+_WEIGHT_RATES = {"full": 1e-5, "lora": 2e-4, "bottleneck_adapter": 1e-3}
 """Peak rates of parts that reach the weights, where none is set; the smallest of a run counts."""
 _HEADS: Mapping[str, Callable[[], HeadSettings]] = {
     "similarity": SimilaritySettings,
@@ -47,7 +48,10 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
     head = _completed(settings.head or _default_head(family, card), family, card, place.model_type)
     rate = settings.training.learning_rate or _learning_rate(settings, family.learning_rate)
     training = settings.training.model_copy(update={"learning_rate": rate})
-    return settings.model_copy(update={"backbone": backbone, "head": head, "training": training})
+    parts = with_lengths(settings)
+    return settings.model_copy(
+        update={"backbone": backbone, "head": head, "training": training, "parts": parts}
+    )
 
 
 def _default_attention(family: FamilyTraits, card: TaskCard) -> Attention:

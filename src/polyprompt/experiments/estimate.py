@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.data.encoded import Encoded
+from polyprompt.data.encoding import Encoder
 from polyprompt.engine.inside import look_inside
 from polyprompt.experiments.assemble import Group, build_encoder, build_group, read_on
 from polyprompt.experiments.compatibility import head_of

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyprompt.data.encoding import Encoded, Encoder
+from polyprompt.data.encoded import Encoded
+from polyprompt.data.encoding import Encoder
 from polyprompt.data.pieces import pieces_behind
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.engine import Engine

@@ -6,6 +6,7 @@ from typing import Any
 from polyprompt.capabilities import RunSettings
 from polyprompt.data.readers import local_files
 from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.sourced import NO_SOURCED_PARTS, SourcedParts
 from polyprompt.fingerprint import file_sha256, fingerprint
 from polyprompt.head_settings import VerbalizerSettings
 from polyprompt.models.locate import locate
@@ -21,7 +22,7 @@ _OF_A_RUN = {
 }  # fmt: skip
 
 
-def run_name(settings: RunSettings, contents: str) -> str:
+def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SOURCED_PARTS) -> str:
     """Fingerprint everything that changes a run's result."""
     value = settings.model_dump(mode="json")
     for key in ("data", "seed", "record", "record_items"):
@@ -33,12 +34,14 @@ def run_name(settings: RunSettings, contents: str) -> str:
     _leave_out(value, evaluate="test", source_shares=None, test_items=None, segmentation=None)
     _leave_out(value["training"], learning_rates={})
     for part in value["parts"].values():
-        _leave_out(part, reparameteriser=None)
-    prompts = [*settings.soft_prompts.values(), *settings.deep_prompts.values()]
-    paths = [part.initial.path for part in prompts if part.initial.path]
-    sums = [file_sha256(Path(path)) for path in paths]
+        _leave_out(part, reparameteriser=None, missing="error")
+        part.pop("source", None)  # what lies there counts
+    begun = [getattr(part, "initial", None) for part in settings.parts.values()]
+    sums = [file_sha256(Path(one.path)) for one in begun if one is not None and one.path]
+    of_parts = sourced.contents()
+    parts = [sums, of_parts] if of_parts else sums
     place = locate(settings.backbone)
-    return fingerprint([value, contents, place.identity, sums, RESULT_FORMAT])
+    return fingerprint([value, contents, place.identity, parts, RESULT_FORMAT])
 
 
 def data_identity(card: TaskCard, folder: str | None) -> str:
@@ -60,13 +63,16 @@ def _leave_out(value: dict[str, Any], **defaults: Any) -> None:
             del value[key]
 
 
-def group_key(settings: RunSettings, layout: Layout, name: str) -> str:
+def group_key(
+    settings: RunSettings, layout: Layout, name: str, sourced: SourcedParts = NO_SOURCED_PARTS
+) -> str:
     """Name what all runs of a group have in common.
 
     Args:
         settings: Of a run, complete.
         layout: Its own.
         name: The run's; one that trains weights is alone in its group.
+        sourced: Its frozen parts.
     """
     value: dict[str, Any] = settings.model_dump(mode="json")
     for setting in _OF_A_RUN:
@@ -75,6 +81,7 @@ def group_key(settings: RunSettings, layout: Layout, name: str) -> str:
     head = head_of(settings)
     if isinstance(head, VerbalizerSettings):
         value["words"] = [head.words, head.leading_space, head.several_pieces]
+    value["sourced"] = sourced.contents()
     value["layout"] = [repr(run) for run in layout.hard_runs()]
     value["kinds"] = sorted(
         f"{part_name} {part.kind} {getattr(part, 'position', '')}"

@@ -17,19 +17,20 @@ def check_trained(settings: RunSettings) -> None:
         ConfigError: No part is, and the head has no weights.
     """
     _check_rates(settings)
-    prompts = [*settings.soft_prompts.values(), *settings.deep_prompts.values()]
-    if settings.weight_parts or any(part.trained for part in prompts):
+    if any(part.is_trained for part in settings.parts.values()):
         return
     if settings.head is not None and settings.head.kind in TRAINED_HEADS:
         return
-    if prompts:
-        raise ConfigError("Nothing is trained: no part has trained: true.")
+    if settings.parts:
+        raise ConfigError(
+            "Nothing is trained: no part has trained: true, or all have a source and are frozen."
+        )
     raise ConfigError("Nothing is trained: there is no part, e.g. parts={task: {length: 10}}.")
 
 
 def _check_rates(settings: RunSettings) -> None:
     """Check that whatever has a rate of its own is trained."""
-    trained = {name for name, part in settings.parts.items() if getattr(part, "trained", True)}
+    trained = {name for name, part in settings.parts.items() if part.is_trained}
     if settings.head is not None and settings.head.kind in TRAINED_HEADS:
         trained.add("head")
     for name in settings.training.learning_rates:
@@ -123,8 +124,12 @@ def check_weights(settings: RunSettings) -> None:
         ConfigError: There are several, or the weights cannot be trained.
     """
     names = list(settings.weight_parts)
-    if len(names) > 1:
+    if len(set(names).difference(settings.adapters)) > 1:
         raise ConfigError(f"parts: {listing(names)} all train the weights. Keep one of them.")
+    if not names:
+        return
+    _check_adapters(settings)
+    names = [name for name in names if name not in settings.adapters]
     if not names:
         return
     where = f"parts.{names[0]} (kind {settings.parts[names[0]].kind})"
@@ -138,6 +143,20 @@ def check_weights(settings: RunSettings) -> None:
             f"{where}: weights that are spread over devices are not trained. Set backbone.device "
             "instead of backbone.device_map."
         )
+
+
+def _check_adapters(settings: RunSettings) -> None:
+    """Check what adapters begin with.
+
+    Raises:
+        ConfigError: A file is missing.
+    """
+    for name, part in settings.adapters.items():
+        path = part.initial.path
+        if part.initial.kind == "file" and not (path and Path(path).is_file()):
+            raise ConfigError(
+                f"parts.{name}.initial: there is no file '{path}'. Set parts.{name}.initial.path."
+            )
 
 
 def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskCard) -> None:

@@ -1,16 +1,21 @@
 """Builds a run's parts from its settings, and puts saved ones back."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.capabilities import WeightSettings
+from polyprompt.data.encoded import Encoded
+from polyprompt.experiments.given import read_part
 from polyprompt.experiments.plan import RunPlan
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
-from polyprompt.part_settings import FullSettings, LoraSettings
+from polyprompt.part_settings import BottleneckAdapterSettings, LoraSettings
 from polyprompt.seeds import generator
 from polyprompt.tasks.card import TaskCard
+from polyprompt.tuning.adapter import BottleneckAdapter, saved_adapter
 from polyprompt.tuning.deep_prompt import DeepPrompt, LayerShape
 from polyprompt.tuning.full import Full, apply_full
 from polyprompt.tuning.initialisers import INITIALISERS, InitialRequest, saved_prompt
@@ -94,23 +99,38 @@ def build_weight_parts(
     """
     parts: dict[str, WeightPart] = {}
     for name, settings in run.settings.weight_parts.items():
+        rng = generator(run.settings.train_seed or 0, "initial", name)
         if isinstance(settings, LoraSettings):
-            rng = generator(run.settings.train_seed or 0, "initial", name)
             parts[name] = Lora(backbone, settings, rng)
+        elif isinstance(settings, BottleneckAdapterSettings):
+            parts[name] = _adapter(backbone, settings, rng)
         else:
             some = not head.reads_vocabulary and run.settings.training.weight_decay == 0
-            words = [*_words(inputs), *head.word_ids] if some else None
+            known = _words(inputs, len(backbone.table)) if some else ()
+            words = [*known, *head.word_ids] if some else None
             parts[name] = Full(backbone, words, is_kept=settings.save)
     return parts
 
 
-def _words(inputs: Iterable[Encoded]) -> set[int]:
-    """Collect the words of inputs."""
-    return {word for one in inputs for run in one.hard for word in run.tolist()}
+def _adapter(
+    backbone: Backbone, settings: BottleneckAdapterSettings, rng: np.random.Generator
+) -> BottleneckAdapter:
+    """Put an adapter behind the sub-layers; it may go on from a saved one."""
+    adapter = BottleneckAdapter(backbone, settings, rng)
+    if settings.initial.kind == "file":
+        path = settings.initial.path or ""
+        adapter.resume(read_part(Path(path))[0], path)
+    return adapter
+
+
+def _words(inputs: Iterable[Encoded], vocabulary: int) -> set[int]:
+    """Collect the words of inputs that a vocabulary has."""
+    found = {word for one in inputs for run in one.hard for word in run.tolist()}
+    return {word for word in found if word < vocabulary}
 
 
 def apply_weight_part(
-    settings: FullSettings | LoraSettings, tensors: Mapping[str, Tensor], backbone: Backbone
+    settings: WeightSettings, tensors: Mapping[str, Tensor], backbone: Backbone
 ) -> None:
     """Let a loaded backbone compute with what a finished run trained.
 
@@ -120,5 +140,8 @@ def apply_weight_part(
     """
     if isinstance(settings, LoraSettings):
         apply_lora(backbone, tensors, settings)
+    elif isinstance(settings, BottleneckAdapterSettings):
+        own = saved_adapter(tensors, {}, settings, backbone, "the run's adapter")
+        backbone.attachments.put(own)
     else:
         apply_full(backbone, tensors)

@@ -22,8 +22,10 @@ from polyprompt.experiments.compatibility import (
 from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.naming import data_identity, group_key, run_name
+from polyprompt.experiments.sourced import NO_SOURCED_PARTS, SourcedParts, find_parts
 from polyprompt.models.hub import forget
-from polyprompt.part_settings import Reach
+from polyprompt.models.locate import locate
+from polyprompt.part_settings import BottleneckAdapterSettings, Reach
 from polyprompt.records import Draw, Example
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout, parse_layout, without_slots
@@ -41,6 +43,7 @@ class RunPlan:
         layout: Parsed, with its prompt's length.
         name: Fingerprint of everything that changes the result.
         data_identity: Names the contents of the task's card and files.
+        sourced: Files of its frozen parts.
     """
 
     settings: RunSettings
@@ -48,6 +51,7 @@ class RunPlan:
     layout: Layout
     name: str
     data_identity: str
+    sourced: SourcedParts = NO_SOURCED_PARTS
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,15 @@ class GroupPlan:
 
     @property
     def trains_weights(self) -> bool:
+        """Whether its run trains what the backbone computes of every token."""
+        parts = self.runs[0].settings.weight_parts.values()
+        return any(part.is_trained for part in parts)
+
+    @property
+    def uses_up_backbone(self) -> bool:
         """Whether its run changes the backbone, which serves no other run then."""
-        return bool(self.runs[0].settings.weight_parts)
+        parts = self.runs[0].settings.weight_parts.values()
+        return any(not isinstance(part, BottleneckAdapterSettings) for part in parts)
 
 
 def plan_study(study: Study) -> list[GroupPlan]:
@@ -143,7 +154,7 @@ def _layout(settings: RunSettings, card: TaskCard) -> Layout:
         {name: part.length for name, part in settings.soft_prompts.items()},
     )
     check_parts(settings, layout, card)
-    return layout
+    return layout.with_given(settings.sourced)
 
 
 def layout_text(settings: RunSettings, card: TaskCard) -> str:
@@ -198,7 +209,12 @@ def _plan_run(settings: RunSettings) -> RunPlan:
     )
     draw = draw_examples(data.splits["train"], data.splits["dev"], card.labels, sampling)
     identity = data_identity(card, settings.data)
-    return RunPlan(settings, draw, layout, run_name(settings, identity), identity)
+    languages = tuple(dict.fromkeys([*settings.source, *data.languages("test")]))
+    languages += tuple(set(data.languages("dev_targets")).difference(languages))
+    backbone = locate(settings.backbone).identity
+    sourced = find_parts(settings, languages, backbone) if settings.sourced else NO_SOURCED_PARTS
+    name = run_name(settings, identity, sourced)
+    return RunPlan(settings, draw, layout, name, identity, sourced)
 
 
 def _known(seed: int | None) -> int:
@@ -211,7 +227,8 @@ def _groups(plans: Sequence[RunPlan], engine: EngineSettings) -> Iterator[GroupP
     """Put runs together that share backbone, task and the places of their prompts."""
     shared: dict[str, list[RunPlan]] = {}
     for plan in plans:
-        shared.setdefault(group_key(plan.settings, plan.layout, plan.name), []).append(plan)
+        key = group_key(plan.settings, plan.layout, plan.name, plan.sourced)
+        shared.setdefault(key, []).append(plan)
     for members in shared.values():
         start = 0
         while start < len(members):
@@ -259,4 +276,5 @@ def reaches_of(settings: RunSettings, layout: Layout) -> list[Reach]:
     attention = attention_of(settings)
     reaches = [layout.reach(slot.name, attention) for slot in layout.slots]
     reaches += [part.reach for part in settings.deep_prompts.values()]
-    return reaches + [Reach.WEIGHTS] * len(settings.weight_parts)
+    trained = [part for part in settings.weight_parts.values() if part.is_trained]
+    return reaches + [Reach.WEIGHTS] * len(trained)

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.inside import look_inside
 from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.events import Event

@@ -45,6 +45,7 @@ def run_record(plan: GroupPlan, run: RunPlan, group: Group) -> dict[str, Any]:
         "trained_parameters": member.trained_count,
         "trained_by_part": member.trained_by_part,
         "text_end": member.text_end,
+        **_sourced(run),
         **_draw(run),
         "steps": member.steps,
         "select": member.settings.select,
@@ -68,6 +69,22 @@ def _task(card: TaskCard) -> dict[str, Any]:
         "labels": list(card.labels),
         "fields": list(card.columns.fields),
     }
+
+
+def _sourced(run: RunPlan) -> dict[str, Any]:
+    """Name the frozen parts of earlier runs, with their contents; nothing where there are none."""
+    if not run.sourced.files:
+        return {}
+    contents = run.sourced.contents()
+    files = {
+        name: {
+            language: {"path": str(path.resolve()), "sha256": contents[name][language]}
+            for language, path in own.items()
+        }
+        for name, own in run.sourced.files.items()
+    }
+    without = {name: list(languages) for name, languages in run.sourced.without.items()}
+    return {"sourced_parts": files, "without_part": without}
 
 
 def _environment() -> dict[str, Any]:

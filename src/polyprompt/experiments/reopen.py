@@ -1,6 +1,7 @@
 """Puts a finished run together again from its folder, to answer with it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,14 +9,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from polyprompt.capabilities import EngineSettings, RunSettings
+from polyprompt.data.encoded import Sourced
 from polyprompt.engine.engine import Deep, Engine, Prompts, choose
-from polyprompt.errors import StoreError
+from polyprompt.errors import ConfigError, StoreError, listing
 from polyprompt.experiments.assemble import build_engine
 from polyprompt.experiments.compatibility import attention_of, head_of
+from polyprompt.experiments.given import GivenParts
 from polyprompt.experiments.heads import saved_head
 from polyprompt.experiments.parts import apply_weight_part
 from polyprompt.experiments.plan import reaches_of
+from polyprompt.experiments.sourced import SourcedParts
 from polyprompt.experiments.store import RunFolder
+from polyprompt.fingerprint import file_sha256
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.part_settings import FullSettings
@@ -33,7 +38,48 @@ def settings_of(run: RunFolder) -> RunSettings:
 def layout_of(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
     """Parse a run's layout."""
     lengths = {name: part.length for name, part in settings.soft_prompts.items()}
-    return parse_layout(settings.layout or record["layout"], record["fields"], lengths)
+    layout = parse_layout(settings.layout or record["layout"], record["fields"], lengths)
+    return layout.with_given(settings.sourced)
+
+
+def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> Sourced:
+    """Put the frozen parts of earlier runs in place that a run was made with.
+
+    Raises:
+        StoreError: A file is gone, or is not what it was.
+    """
+    record = run.record().get("sourced_parts", {})
+    files = {
+        name: {language: Path(one["path"]) for language, one in own.items()}
+        for name, own in record.items()
+    }
+    for own in record.values():
+        for one in own.values():
+            path = Path(one["path"])
+            if not path.is_file() or file_sha256(path) != one["sha256"]:
+                what = "has changed" if path.is_file() else "is gone"
+                raise StoreError(
+                    f"{run.path} reads texts with the part {path}, which {what}. Bring the old "
+                    "file back, or run again."
+                )
+    return GivenParts(settings, SourcedParts(files)).put(backbone)
+
+
+def check_language(run: RunFolder, language: str) -> None:
+    """Find out whether texts of a language can be read with a run's parts.
+
+    Raises:
+        ConfigError: It has parts per language, and none of this one.
+    """
+    record = run.record()
+    for name, own in record.get("sourced_parts", {}).items():
+        left_out = record.get("without_part", {}).get(name, ())
+        if language not in own and language not in left_out:
+            given = f"'{language}' is none of them" if language else "name it with language"
+            raise ConfigError(
+                f"{run.path} reads texts with the part '{name}' of their language; {given}. There "
+                f"is: {listing(sorted(own))}."
+            )
 
 
 def engine_for(

@@ -2,13 +2,14 @@
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from torch import Tensor
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.experiments.accounting import account, forget_peak_memory
 from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.checkpoint import Checkpoint
@@ -52,8 +53,8 @@ def run_group(
     Yields:
         Progress.
     """
-    with ThreadPoolExecutor(1, "beside") as beside:
-        yield from _run_group(plan, (backbone, reader), folders, (beside, peers))
+    with ThreadPoolExecutor(1, "beside") as beside, ExitStack() as ending:
+        yield from _run_group(plan, (backbone, reader), folders, (beside, peers), ending)
 
 
 def _run_group(
@@ -61,6 +62,7 @@ def _run_group(
     pair: tuple[Backbone, Backbone | None],
     folders: Sequence[RunFolder],
     others: tuple[Executor, Peers],
+    ending: ExitStack,
 ) -> Iterator[Event]:
     """Run a group; texts are tokenized while it trains, results written while others are made."""
     (backbone, reader), (beside, peers) = pair, others
@@ -68,6 +70,7 @@ def _run_group(
     clock.enter("prepare")
     forget_peak_memory(backbone)
     group = build_group(plan, backbone)
+    ending.callback(group.release)
     examples = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
     encoding = beside.submit(group.encoder.encode, examples)
     left = _begin(plan, group, folders)
@@ -196,5 +199,5 @@ def write_parts(folder: RunFolder, group: Group, index: int, head: Mapping[str, 
     """Save a run's trained parts and what its head needs to answer."""
     for name, part in group.members[index].parts.items():
         if part.is_kept:
-            folder.write_tensors(name, part.tensors())
+            folder.write_tensors(name, part.tensors(), part.facts())
     folder.write_tensors("head", head)

@@ -2,7 +2,7 @@
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.checkpoint import Checkpoint
 from polyprompt.experiments.events import Event

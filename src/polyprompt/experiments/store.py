@@ -86,12 +86,15 @@ class RunFolder:
         lines = [json.dumps(asdict(step)) for step in steps]
         write_text(self.path / "steps.jsonl", "".join(line + "\n" for line in lines))
 
-    def write_tensors(self, name: str, tensors: Mapping[str, Any]) -> None:
-        """Write tensors as safetensors under ``parts/``."""
+    def write_tensors(
+        self, name: str, tensors: Mapping[str, Any], facts: Mapping[str, str] | None = None
+    ) -> None:
+        """Write tensors, and what has to be known to use them, as safetensors under ``parts/``."""
         from safetensors.torch import save_file
 
         with replacing(self.path / "parts" / f"{name}.safetensors") as temporary:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary)
+            on_host = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+            save_file(on_host, temporary, {"part": json.dumps(facts)} if facts else None)
 
     def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
         """Write NumPy arrays as safetensors under ``recorded/``."""

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.models.backbone import Backbone
 
 _NOTHING = np.zeros(0, dtype=np.int64)

@@ -4,8 +4,8 @@ Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprompt.capabilities import Attention
+from polyprompt.models.attachments import Attachments
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.unfrozen import Unfrozen
 from polyprompt.models.work import Work
@@ -167,6 +168,10 @@ class Backbone(ABC):
     """Precision in which passes with gradient multiply; None for that of the weights."""
     checkpointing: bool = False
     """Whether packed passes with gradient keep only what enters each layer and compute it again."""
+    attachments: Attachments
+    """What stands behind its sub-layers."""
+    variant: str = ""
+    """Whose frozen attachments the pass is read with: a language; empty for none."""
 
     @property
     @abstractmethod
@@ -178,6 +183,35 @@ class Backbone(ABC):
         if self.autocast is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
+
+    @contextmanager
+    def reading_as(self, variant: str) -> Iterator[None]:
+        """Let passes be read with the frozen attachments of a language."""
+        before, self.variant = self.variant, variant
+        try:
+            yield
+        finally:
+            self.variant = before
+
+    @property
+    @abstractmethod
+    def stream_width(self) -> int:
+        """Width of the residual stream, which what stands behind sub-layers adds to."""
+
+    @abstractmethod
+    def add_words(self, vectors: Float[Tensor, "P D"]) -> tuple[int, ...]:
+        """Let frozen vectors be read like words.
+
+        Args:
+            vectors: In the space of the embedding table.
+
+        Returns:
+            Their ids, behind those of the vocabulary; equal vectors have equal ids.
+        """
+
+    @abstractmethod
+    def share_words(self, other: "Backbone") -> None:
+        """Let another copy of the model read what was added here, under the same ids."""
 
     @abstractmethod
     def unfreeze(self, ids: Iterable[int] | None) -> Unfrozen:

@@ -137,11 +137,6 @@ class CausalBackbone(PackingBackbone):
         """The word embeddings, before any scaling."""
         return self._table
 
-    def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
-        """Look token ids up in the table."""
-        ids = ids.to(self._table.device)
-        return self.look_up(self._table, ids).to(self.device)
-
     @torch.no_grad()
     def reference(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " V"]:
         """Score the next word by transformers' own forward pass over one unpadded input."""

@@ -47,11 +47,6 @@ class EmbeddingBackbone(PackingBackbone):
         """The word embeddings."""
         return self._table
 
-    def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
-        """Look token ids up in the table."""
-        ids = ids.to(self._table.device)
-        return self.look_up(self._table, ids).to(self.device)
-
     def pack(self, parts: Sequence[Part], *, keep: bool = False) -> Pack:
         """Prepare a packed pass."""
         windows = [None] * self.model.config.num_hidden_layers

@@ -14,6 +14,8 @@ from transformers.cache_utils import DynamicCache
 
 from polyprompt.errors import BackboneError
 from polyprompt.models import padded
+from polyprompt.models.added import AddedWords
+from polyprompt.models.attachments import Attachments
 from polyprompt.models.backbone import Backbone, Frozen, Inside, LayerFacts, Part
 from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.checkpoint import make_checkpointable
@@ -42,6 +44,8 @@ class PackingBackbone(Backbone):
         make_packable(body)
         self.switch = Switch(configs)
         self.layers = make_checkpointable(body, self.switch)
+        self.attachments = Attachments(self.layers)
+        self._added = AddedWords(self.table)
         self.work, self.projection_weights = Work(), projection_weights(body)
         self.packs = attends_by_packs(
             lambda blocks: self.pack([Part(blocks)], keep=True),
@@ -66,6 +70,26 @@ class PackingBackbone(Backbone):
     def has_whole_tables(self) -> bool:
         """Whether the word tables are as the model has them, and not some of their rows trained."""
         return self._unfrozen is None or self._unfrozen.has_whole_tables
+
+    @property
+    def stream_width(self) -> int:
+        """Width of the residual stream."""
+        return int(self.model.config.get_text_config(decoder=True).hidden_size)
+
+    def embed(self, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
+        """Look token ids up in the table, and those behind it among what was added."""
+        ids = ids.to(self.table.device)
+        words = self.look_up(self.table, self._added.clamped(ids))
+        return self._added.among(words, ids).to(self.device)
+
+    def add_words(self, vectors: Float[Tensor, "P D"]) -> tuple[int, ...]:
+        """Let frozen vectors be read like words; see ``Backbone``."""
+        return self._added.add(vectors)
+
+    def share_words(self, other: Backbone) -> None:
+        """Let another copy of the model read what was added here, under the same ids."""
+        assert isinstance(other, PackingBackbone)
+        other._added.take_over(self._added)
 
     def look_up(self, table: Tensor, ids: Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
         """Look words up in one of the word tables, as it is trained."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.memory import in_batches
 from polyprompt.heads.head import Head, States

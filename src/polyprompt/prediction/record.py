@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.prediction.predict import answer_starts
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard

@@ -7,7 +7,7 @@ masked language model guesses, unless the task has a field of that name.
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyprompt.capabilities import Attention
 from polyprompt.errors import LayoutError, listing, nearest
@@ -43,8 +43,16 @@ class Mask:
     """The word that a masked language model guesses."""
 
 
-Segment = Words | Field | Slot | Mask
-Hard = Words | Field | Mask
+@dataclass(frozen=True)
+class Given:
+    """A place of a frozen soft prompt, read like words; at most ``length`` tokens."""
+
+    name: str
+    length: int
+
+
+Segment = Words | Field | Slot | Mask | Given
+Hard = Words | Field | Mask | Given
 MASK = "mask"
 
 
@@ -60,6 +68,11 @@ class Layout:
         return tuple(segment for segment in self.segments if isinstance(segment, Slot))
 
     @property
+    def given_length(self) -> int:
+        """Tokens of all frozen soft prompts together."""
+        return sum(part.length for part in self.segments if isinstance(part, Given))
+
+    @property
     def fields(self) -> tuple[str, ...]:
         """The fields of the example, in the order of the input."""
         return tuple(segment.name for segment in self.segments if isinstance(segment, Field))
@@ -73,6 +86,16 @@ class Layout:
     def prompt_length(self) -> int:
         """Soft tokens of all slots together (P)."""
         return sum(slot.length for slot in self.slots)
+
+    def with_given(self, names: Collection[str]) -> "Layout":
+        """Have some soft prompts read like words, because nothing trains them."""
+        return replace(
+            self,
+            segments=tuple(
+                Given(one.name, one.length) if isinstance(one, Slot) and one.name in names else one
+                for one in self.segments
+            ),
+        )
 
     def hard_runs(self) -> tuple[tuple[Hard, ...], ...]:
         """Split what is not soft at the slots; n slots make n + 1 runs, some of them empty."""

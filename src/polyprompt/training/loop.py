@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.data.lazy import LazyInputs
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import is_out_of_memory, release

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polyprompt.capabilities import TrainingSettings
 from polyprompt.data.batching import epoch_batches
-from polyprompt.data.encoding import Encoded
+from polyprompt.data.encoded import Encoded
 from polyprompt.engine.engine import Deep, Prompts
 from polyprompt.heads.classifier import IGNORED
 from polyprompt.heads.head import Head

@@ -19,6 +19,10 @@ class TrainablePart(nn.Module, ABC):
     def tensors(self) -> dict[str, Tensor]:
         """Give what has to be saved to answer again; whatever served training alone is folded."""
 
+    def facts(self) -> dict[str, str]:
+        """Say what has to be known, besides the tensors, to compute with them."""
+        return {}
+
 
 class WeightPart(TrainablePart):
     """A part that changes what the backbone computes of every token."""
@@ -30,3 +34,7 @@ class WeightPart(TrainablePart):
     @abstractmethod
     def copy_to(self, backbone: Backbone) -> None:
         """Let another copy of the backbone compute with what was trained."""
+
+    def take_away(self) -> None:
+        """Leave the backbones as they were, where the part only stands beside their weights."""
+        return

@@ -73,7 +73,7 @@ class Worker:
             self._let_go()
             unfit = preparing and isinstance(error, ConfigError)  # settings, which all runs share
             return _outcome_of(error, job, whole=loading or unfit)
-        if job.group.trains_weights:
+        if job.group.uses_up_backbone:
             self._let_go()
         return Outcome(Ending.DONE)
 
@@ -132,10 +132,10 @@ def _load(group: GroupPlan) -> tuple[Backbone, Backbone | None]:
     from polyprompt.models.load import load_backbone, load_pair
 
     wanted = group.runs[0].settings.backbone
-    return (load_backbone(wanted), None) if group.trains_weights else load_pair(wanted)
+    return (load_backbone(wanted), None) if group.uses_up_backbone else load_pair(wanted)
 
 
 def _serves(group: GroupPlan, behind: GroupPlan) -> bool:
     """Say whether a group's models serve the next one: the same, unchanged, and both wanted."""
     same = group.runs[0].settings.backbone == behind.runs[0].settings.backbone
-    return same and not group.trains_weights and not behind.trains_weights
+    return same and not group.uses_up_backbone and not behind.uses_up_backbone
