@@ -48,6 +48,7 @@ class FamilyTraits(BaseModel):
             tokens, or the last, the only one of a decoder that has seen it all.
         piece: Which piece of a word is read where words are tagged: the first, or the last, the
             only one of a decoder that has seen them all.
+        objective: What a model of language guesses.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -58,27 +59,29 @@ class FamilyTraits(BaseModel):
     adds_end_token: bool
     pooling: Literal["mean", "last"]
     piece: Literal["first", "last"] = "first"
+    objective: Literal["next_word", "masked_words", "spans"] = "masked_words"
 
 
 FAMILIES = {
     "embedding": FamilyTraits(
         attentions=(Attention.ONE_WAY, Attention.FULL),
-        heads=("similarity", "classifier", "tagger"),
+        heads=("similarity", "classifier", "tagger", "language_model"),
         learning_rate=0.03,
         adds_end_token=True,
         pooling="mean",
     ),
     "causal": FamilyTraits(
         attentions=(Attention.CAUSAL,),
-        heads=("verbalizer", "classifier", "tagger", "choice"),
+        heads=("verbalizer", "classifier", "tagger", "choice", "language_model"),
         learning_rate=0.01,
         adds_end_token=False,
         pooling="last",
         piece="last",
+        objective="next_word",
     ),
     "masked": FamilyTraits(
         attentions=(Attention.ONE_WAY, Attention.FULL),
-        heads=("verbalizer", "classifier", "tagger"),
+        heads=("verbalizer", "classifier", "tagger", "language_model"),
         learning_rate=0.01,
         adds_end_token=True,
         pooling="mean",

@@ -89,6 +89,22 @@ class ChoiceSettings(Settings):
     max_pieces: int = Field(default=64, ge=1, le=1024)
 
 
+class LanguageModelSettings(LinearMapSettings):
+    """A text's own words are guessed; what is learnt is the language, not a task.
+
+    ``objective`` None takes that of the backbone's family: the ``next_word`` of a decoder,
+    ``masked_words`` of an encoder, ``spans`` of an encoder with a decoder (T5). ``density`` is the
+    share of pieces that is masked or left out, ``mean_span`` the mean length of a span. A sentence
+    encoder, which has no language-model head, learns a linear map into its word table with the
+    parts.
+    """
+
+    kind: Literal["language_model"]
+    objective: Literal["next_word", "masked_words", "spans"] | None = None
+    density: float = Field(default=0.15, gt=0, lt=1)
+    mean_span: float = Field(default=3.0, ge=1)
+
+
 def head_short(value: Any) -> Any:
     """Let ``head: NAME`` stand for ``head: {kind: NAME}``, and ``{}`` for the default."""
     return None if value == {} else {"kind": value} if isinstance(value, str) else value
@@ -109,12 +125,13 @@ HeadSettings = Annotated[
     | Annotated[VerbalizerSettings, Tag("verbalizer")]
     | Annotated[ClassifierSettings, Tag("classifier")]
     | Annotated[TaggerSettings, Tag("tagger")]
-    | Annotated[ChoiceSettings, Tag("choice")],
+    | Annotated[ChoiceSettings, Tag("choice")]
+    | Annotated[LanguageModelSettings, Tag("language_model")],
     Discriminator(
         _head_kind,
         custom_error_type="head_kind",
         custom_error_message="there is no such head; expected kind 'similarity', 'verbalizer', "
-        "'classifier', 'tagger' or 'choice'",
+        "'classifier', 'tagger', 'choice' or 'language_model'",
     ),
 ]
 
@@ -122,8 +139,9 @@ HEADS_OF_TASKS = {
     "classification": ("similarity", "verbalizer", "classifier"),
     "tagging": ("tagger",),
     "choice": ("choice",),
+    "language": ("language_model",),
 }
 """Heads that can answer a kind of task."""
 
 TRAINED_HEADS = ("classifier", "tagger")
-"""Heads that have weights of their own."""
+"""Heads that have weights of their own; so has ``language_model`` on a sentence encoder."""

@@ -30,13 +30,15 @@ class InitialSettings(Settings):
 
     ``uniform`` in ±``bound`` (paper A: 0.5), ``normal`` with standard deviation ``bound``,
     ``vocabulary`` (random rows of the embedding table), ``text`` (the pieces of ``text``, repeated
-    to the length), ``descriptions`` (pieces of the label descriptions in turn), or ``file``
+    to the length; ``{Language}`` in it is the source language's English name, and with ``ends`` the
+    tokenizer's end token is repeated with them, as in paper C), ``descriptions`` (pieces of the label descriptions in turn), or ``file``
     (a part saved by an earlier run).
     """
 
     kind: Literal["vocabulary", "uniform", "normal", "text", "descriptions", "file"] = "vocabulary"
     bound: float = Field(default=0.5, gt=0)
     text: str | None = None
+    ends: bool = False
     path: str | None = None
 
 

@@ -9,6 +9,7 @@ import typer
 from polyprompt import __version__
 from polyprompt.cli.accounts import analyse, compare, recommend
 from polyprompt.cli.catalogues import backbones, languages, tasks
+from polyprompt.cli.languages import language
 from polyprompt.cli.people import fit, predict
 from polyprompt.cli.stores import query, scores, status
 from polyprompt.cli.studies import check, report, run
@@ -42,6 +43,7 @@ for command in (
     backbones,
 ):
     app.command()(command)
+app.add_typer(language, name="language")
 
 
 @app.command()

@@ -90,6 +90,7 @@ def show_results(
 ) -> None:
     """Write a study's reports and print its tables, of what is complete if runs have failed."""
     from polyprompt.cli.console import print_table
+    from polyprompt.experiments.language_results import learns_languages
     from polyprompt.experiments.remote import Store, is_url
     from polyprompt.experiments.results import gather, write_reports
     from polyprompt.experiments.search import choices, search_table
@@ -99,6 +100,9 @@ def show_results(
     with suppress(*[StoreError] if failed else []):  # its search has failed
         folders = [folder for folder in study_folders(study) if folder.is_complete()]
     if not folders and failed is not None:
+        return
+    if learns_languages(folders):
+        show_languages(console, study, folders, as_json=as_json)
         return
     settings = gather(folders)
     paths = write_reports(study.folder, study.settings.title or study.settings.name, settings)
@@ -113,6 +117,39 @@ def show_results(
     if study.settings.search is not None:
         print_table(console, search_table(choices(study)))
     show_next(console, settings, study.folder, paths)
+
+
+def show_languages(
+    console: "Console", study: "Study", folders: "list[RunFolder]", *, as_json: bool
+) -> None:
+    """Write the reports of runs that learnt languages and print their table."""
+    from polyprompt.cli.console import print_table
+    from polyprompt.experiments.language_results import write_language_reports
+    from polyprompt.experiments.remote import Store, is_url
+
+    title = study.settings.title or study.settings.name
+    section, paths = write_language_reports(study.folder, title, folders)
+    if is_url(study.settings.output):
+        Store(study.settings.output).put(study.folder)
+    if as_json:
+        files = {name: str(path) for name, path in paths.items()}
+        done = {"results": {section.title: section.headline}, "files": files}
+        console.file.write(json.dumps(done) + "\n")
+        return
+    for table in section.tables:
+        print_table(console, table)
+    console.print(section.headline, style="bold", markup=False)
+    for warning in section.warnings:
+        console.print(f"! {warning}", markup=False)
+    for note in section.notes:
+        console.print(f"- {note}", style="dim", markup=False)
+    console.print(f"Files: {study.folder}", markup=False)
+    for name, path in paths.items():
+        console.print(f"  {name:<8} {path}", markup=False)
+    console.print("A task takes these parts with", markup=False)
+    part = next(iter(study.settings.parts))
+    source = f"{study.folder}/{{language}}"
+    console.print(f"  parts: {{{part}: {{kind: …, source: '{source}'}}}}", markup=False)
 
 
 def show_next(
@@ -190,11 +227,19 @@ def report(
 ) -> None:
     """Write a study's tables as one HTML page and Markdown, from the runs on disk."""
     from polyprompt.cli.console import make_console
+    from polyprompt.experiments.language_results import learns_languages, write_language_reports
     from polyprompt.experiments.results import gather, write_reports
     from polyprompt.experiments.store import complete_runs, study_title
 
     console = make_console()
-    settings = gather(list(complete_runs(study)))
+    folders = list(complete_runs(study))
+    if learns_languages(folders):
+        section, paths = write_language_reports(study, study_title(study), folders)
+        console.print(section.headline, markup=False)
+        for name, path in paths.items():
+            console.print(f"  {name:<8} {path}", markup=False)
+        return
+    settings = gather(folders)
     paths = write_reports(study, study_title(study), settings)
     for setting in settings:
         console.print(setting.section().headline, markup=False)

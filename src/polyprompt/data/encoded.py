@@ -93,3 +93,8 @@ ANSWER_ALONE = Reading()
 
 NOTHING_SOURCED = Sourced()
 """For inputs without frozen parts."""
+
+
+def words_of(encoded: Encoded) -> list[int]:
+    """Give the words of a text that are to be guessed."""
+    return [*encoded.targets.tolist(), *(word for own in encoded.continuations for word in own)]

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from polyprompt.data.alignment import read_places
 from polyprompt.data.chunks import ChunkPieces, chunks_of, owners_of, singles_of
+from polyprompt.data.corruption import Corruption
 from polyprompt.data.cutting import cut_longest, kept_places
 from polyprompt.data.encoded import ANSWER_ALONE, NOTHING_SOURCED, Encoded, Reading, Sourced
 from polyprompt.data.pieces import (
@@ -38,6 +39,7 @@ class Encoder:
 
     Attributes:
         begin: The beginning tokens as they are used; empty where the input has none.
+        corruption: What is hidden of texts whose own words are guessed.
     """
 
     begin: NDArray[np.int64]
@@ -54,6 +56,7 @@ class Encoder:
         reading: Reading = ANSWER_ALONE,
         segmentation: Segmentation | None = None,
         sourced: Sourced = NOTHING_SOURCED,
+        corruption: Corruption | None = None,
     ) -> None:
         """Prepare an encoder.
 
@@ -67,6 +70,7 @@ class Encoder:
             reading: What heads read one by one.
             segmentation: Cuts fields more finely; None for the tokenizer's own pieces.
             sourced: Frozen parts that inputs are read with.
+            corruption: What is hidden of texts whose own words are guessed; None for other tasks.
 
         Raises:
             ConfigError: The limit leaves no room for text, or there is no mask to be guessed.
@@ -74,6 +78,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._prefix = text_prefix
+        self.corruption = corruption
         self._chunks, self._runs = chunks_of(layout), len(layout.hard_runs())
         self._reading, self._segmentation, self._sourced = reading, segmentation, sourced
         self._mask = mask_of(tokenizer) if layout.masks else -1
@@ -82,7 +87,7 @@ class Encoder:
         self._first, self._last = filled[0], filled[-1]
         begin, end = special_tokens(tokenizer)
         self.begin, self._end = begin[: None if begins else 0], end[: None if ends else 0]
-        fixed = self.encode([Example("", "", dict.fromkeys(layout.fields, "."))])[0].tokens
+        fixed = self.whole([Example("", "", dict.fromkeys(layout.fields, "."))])[0].tokens
         if fixed - len(layout.fields) + MIN_TEXT_TOKENS > max_tokens:
             raise ConfigError(
                 f"Only {max_tokens} positions are left for the input, and its fixed words and "
@@ -91,7 +96,17 @@ class Encoder:
             )
 
     def encode(self, examples: Sequence[Example]) -> list[Encoded]:
-        """Encode examples, in order."""
+        """Encode examples, in order; what is hidden of a text is always the same."""
+        whole = self.whole(examples)
+        if self.corruption is None:
+            return whole
+        return [
+            self.corruption.of(one, generator(0, "corruption", example.language, example.id))
+            for one, example in zip(whole, examples, strict=True)
+        ]
+
+    def whole(self, examples: Sequence[Example]) -> list[Encoded]:
+        """Encode examples, nothing hidden."""
         if not examples:
             return []
         texts, spans = [], []

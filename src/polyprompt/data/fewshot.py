@@ -35,17 +35,17 @@ class Sampling:
 
 
 ANY = ""
-"""The class of items whose words are tagged: they are drawn as they come."""
+"""The class of items whose words are tagged, or that have no label: drawn as they come."""
 
 
 def class_of(example: Example) -> str | None:
     """Give the class that an example is drawn for."""
-    return ANY if example.words else example.label
+    return ANY if example.words or example.label is None else example.label
 
 
 def classes_of(examples: Sequence[Example], labels: Sequence[str]) -> Sequence[str]:
     """Give the classes that examples are drawn for, in the order of the draw."""
-    return (ANY,) if any(example.words for example in examples) else labels
+    return (ANY,) if any(class_of(example) == ANY for example in examples) else labels
 
 
 def dev_shots(shots: int) -> int:
@@ -89,7 +89,9 @@ def draw_examples(
     # as paper A does, the dev split is balanced to its rarest class
     there = min(wanted, max(1, rarest(dev, labels))) if dev else wanted
     held_out = _draw_split(pool, labels, there, sampling, "dev", taken)
-    of_each = "sentences" if labels == (ANY,) else "per class"
+    of_each = "per class"
+    if labels == (ANY,):
+        of_each = "sentences" if any(e.words for e in train) else "texts"
     note = f"{sampling.shots} {of_each} from {', '.join(languages)}"
     if there < wanted:
         note += f" ({there} for dev, all that its rarest class has)"

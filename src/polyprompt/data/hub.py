@@ -50,7 +50,7 @@ def _frame(hub: HubSource, language: str, split: str) -> pl.DataFrame:
     try:
         table = load_dataset(
             hub.path,
-            name=_config(hub, language),
+            name=config_of(hub, language),
             split=hub.splits[split],
             revision=hub.revision,
             download_mode="force_redownload" if is_local else None,
@@ -73,7 +73,7 @@ def _frame(hub: HubSource, language: str, split: str) -> pl.DataFrame:
     return frame.with_columns(pl.lit(language).alias("language"))
 
 
-def _config(hub: HubSource, language: str) -> str:
+def config_of(hub: HubSource, language: str) -> str:
     """Name the configuration that a language's split is in."""
     if hub.codes and language not in hub.codes:
         raise DataError(

@@ -1,6 +1,8 @@
 """Pieces of a text alone, as it stands behind another one."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -64,6 +66,41 @@ def mask_of(tokenizer: Tokenizer) -> int:
     if tokenizer.mask_token is None:
         raise ConfigError("The layout has a {mask}, and the backbone's tokenizer knows no mask.")
     return tokenizer.convert_tokens_to_ids([tokenizer.mask_token])[0] or 0
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What of a tokenizer hiding words needs.
+
+    Attributes:
+        pieces: Ids that a random piece is drawn from; special tokens are left out.
+        mask: Id of the mask; None where there is none.
+        sentinels: Ids that stand for spans, the first first; empty where there are none.
+        end: Id that closes what is to be written; None for none.
+    """
+
+    pieces: NDArray[np.int64]
+    mask: int | None = None
+    sentinels: tuple[int, ...] = ()
+    end: int | None = None
+
+
+def vocabulary_of(tokenizer: Any) -> Vocabulary:
+    """Read what hiding words needs from a transformers tokenizer.
+
+    T5's sentinels are ``<extra_id_0>``, ``<extra_id_1>`` …, in this order.
+    """
+    known: Mapping[str, int] = tokenizer.get_vocab()
+    numbered = {
+        int(found[1]): i for w, i in known.items() if (found := _SENTINEL.fullmatch(w)) is not None
+    }
+    sentinels = tuple(numbered[number] for number in sorted(numbered))
+    special = {*tokenizer.all_special_ids, *sentinels}
+    pieces = np.array(sorted(set(known.values()) - special), dtype=np.int64)
+    return Vocabulary(pieces, tokenizer.mask_token_id, sentinels, tokenizer.eos_token_id)
+
+
+_SENTINEL = re.compile(r"[▁]?<extra_id_(\d+)>")
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,7 +1,6 @@
 """Reads a task's examples from shipped files, local tables or the Hub, and checks them."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -10,33 +9,13 @@ import polars as pl
 
 from polyprompt.data.hub import hub_frames
 from polyprompt.data.rows import LANGUAGE, check_columns, rows_to_examples
+from polyprompt.data.splits import TaskData
+from polyprompt.data.tables import read_table
+from polyprompt.data.texts import read_texts, text_files
 from polyprompt.errors import DataError, listing, nearest
 from polyprompt.languages.catalogue import catalogue, check_languages
 from polyprompt.records import Example
 from polyprompt.tasks.card import HubSource, TaskCard
-
-
-@dataclass(frozen=True)
-class TaskData:
-    """The examples of a task.
-
-    Attributes:
-        splits: ``train``, ``dev`` and ``test``, the languages one after the other; where the dev
-            split of the targets is answered beside their test split, ``dev_targets``.
-        origin: Where they came from, for the record.
-    """
-
-    splits: dict[str, tuple[Example, ...]]
-    origin: str
-
-    def of(self, split: str, languages: Sequence[str]) -> tuple[Example, ...]:
-        """Give a split's examples in some languages, in the data set's order."""
-        wanted = set(languages)
-        return tuple(e for e in self.splits.get(split, ()) if e.language in wanted)
-
-    def languages(self, split: str) -> tuple[str, ...]:
-        """Give a split's languages, in order of appearance."""
-        return tuple(dict.fromkeys(e.language for e in self.splits.get(split, ())))
 
 
 def read_task(
@@ -46,6 +25,7 @@ def read_task(
     targets: Sequence[str] | None,
     evaluate: Literal["test", "dev", "both"] = "test",
     test_items: int | None = None,
+    shots: int | None = None,
 ) -> TaskData:
     """Read a task's splits: train and dev in the source languages, test in the targets.
 
@@ -56,11 +36,14 @@ def read_task(
         targets: Languages to test; None for all there are.
         evaluate: Which split of the targets is answered; ``dev`` stands in the place of ``test``.
         test_items: Most items of a language that are answered, at even distances; None for all.
+        shots: How many texts of a language are learnt from, where a stream of texts is read.
 
     Raises:
         ConfigError: A language that the data does not have.
         DataError: A file, column, label or text is not as the card says.
     """
+    if card.kind == "language":
+        return read_texts(card, data, source, targets, test_items, shots)
     frames, origin = _frames(card, data, source, targets, evaluate)
     wanted = {"train": source, "dev": source, "test": targets}
     paths = _paths(card, data, origin, frames)
@@ -170,6 +153,8 @@ def local_files(card: TaskCard, data: str | None) -> dict[str, Path]:
     Raises:
         DataError: There is no such folder, or it lacks a file.
     """
+    if card.kind == "language":
+        return text_files(data, card)
     if data is None:
         shipped = card.shipped.files if card.shipped else {}
         root = Path(str(resources.files("polyprompt.tasks")))
@@ -189,31 +174,6 @@ def local_files(card: TaskCard, data: str | None) -> dict[str, Path]:
             f"{', '.join(dict.fromkeys(files.values()))}"
         )
     return {split: folder / name for split, name in files.items()}
-
-
-def read_table(path: Path) -> pl.DataFrame:
-    """Read a parquet, CSV, TSV or JSON-lines table; every cell of a text table is a string.
-
-    Raises:
-        DataError: The file is missing, empty, broken or of another kind.
-    """
-    readers = {
-        ".parquet": pl.read_parquet,
-        ".csv": lambda p: pl.read_csv(p, infer_schema=False),
-        ".tsv": lambda p: pl.read_csv(p, separator="\t", infer_schema=False, quote_char=None),
-        ".jsonl": pl.read_ndjson,
-        ".ndjson": pl.read_ndjson,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"Cannot read {path}: expected one of {', '.join(readers)}.")
-    try:
-        return reader(path)
-    except FileNotFoundError as error:
-        raise DataError(f"There is no file {path}.") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = "it is empty" if isinstance(error, pl.exceptions.NoDataError) else str(error)
-        raise DataError(f"Cannot read {path}: {reason}. Expected a {path.suffix} table.") from error
 
 
 def _examples(

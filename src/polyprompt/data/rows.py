@@ -19,7 +19,12 @@ def check_columns(frame: pl.DataFrame, columns: Columns, where: str) -> None:
     Raises:
         DataError: One is missing; names it.
     """
-    needed = [columns.label, *columns.fields.values(), *columns.ids, *columns.choices]
+    needed = [
+        *filter(None, [columns.label]),
+        *columns.fields.values(),
+        *columns.ids,
+        *columns.choices,
+    ]
     for name in needed:
         if name not in frame.columns:
             raise DataError(

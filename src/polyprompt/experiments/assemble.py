@@ -10,9 +10,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyprompt.capabilities import FAMILIES, EngineSettings, RunSettings
+from polyprompt.data.corruption import CorruptedInputs, Corruption
 from polyprompt.data.encoded import NOTHING_SOURCED, Encoded, Reading, Sourced
 from polyprompt.data.encoding import Encoder
 from polyprompt.data.lazy import inputs_of
+from polyprompt.data.pieces import vocabulary_of
 from polyprompt.data.segmentation import segmentation_of
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.compiling import compile_where_it_pays
@@ -29,6 +31,7 @@ from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.head_settings import (
     ChoiceSettings,
     HeadSettings,
+    LanguageModelSettings,
     SimilaritySettings,
     TaggerSettings,
     VerbalizerSettings,
@@ -135,7 +138,7 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
         instruction = alone, behind
     members = []
     for run in plan.runs:
-        train = inputs_of(encoder, run.draw.train, plan.engine.encode_ahead)
+        train = train_inputs(run, encoder, plan.engine.encode_ahead)
         labels = label_tensor(run.draw.train, train, plan.card.labels)
         maker = HeadMaker(engine, words, described, len(plan.card.labels))
         weights = maker.weights(head_of(run.settings), run.settings.train_seed or 0)
@@ -143,6 +146,22 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
         examples = train, labels
         members.append(build_member(run, plan.card, encoder, engine, examples, (head, weights)))
     return Group(engine, encoder, described, words, instruction, tuple(members), given)
+
+
+def train_inputs(run: RunPlan, encoder: Encoder, ahead: int) -> Sequence[Encoded]:
+    """Encode a run's training examples; texts whose words are guessed are hidden anew each epoch.
+
+    Args:
+        run: The run.
+        encoder: Of its layout.
+        ahead: Most examples that are encoded before they are used.
+    """
+    examples = run.draw.train
+    if encoder.corruption is None:
+        return inputs_of(encoder, examples, ahead)
+    names = [f"{example.language}/{example.id}" for example in examples]
+    seed = run.settings.train_seed or 0
+    return CorruptedInputs(encoder.whole(examples), encoder.corruption, seed, names)
 
 
 def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
@@ -197,8 +216,8 @@ def build_encoder(
         continued: Tokens that are read behind the input, of label words of several pieces.
         sourced: Frozen parts of earlier runs that it is read with.
     """
-    facts, chosen = backbone.facts, settings.backbone
-    reading, cut = reading_of(head_of(settings)), settings.segmentation
+    facts, chosen, head = backbone.facts, settings.backbone, head_of(settings)
+    reading, cut = reading_of(head), settings.segmentation
     behind = layout.prompt_length + layout.given_length + settings.deep_places
     behind += max(continued, reading.continued)
     check_positions(settings, behind, facts.max_positions, facts.name)
@@ -213,6 +232,9 @@ def build_encoder(
         reading=reading,
         segmentation=cut and segmentation_of(cut, backbone.tokenizer),
         sourced=sourced,
+        corruption=Corruption(head, vocabulary_of(backbone.tokenizer))  # type: ignore[arg-type]  # as above
+        if isinstance(head, LanguageModelSettings)
+        else None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from polyprompt.baselines.text import majority, tfidf_svm, word_tags
@@ -57,6 +58,8 @@ class Baselines:
         drawn = tuple((e.language, e.id) for e in run.draw.train)
         head = _head_key(run)
         key = (drawn, run.settings.source, head, run.settings.draw_seed)
+        if self._plan.card.kind == "language":
+            return self._without_parts(run)
         if key not in self._known:
             scores, note = self._of_text(run), ""
             if self._plan.card.kind != "classification":
@@ -74,6 +77,17 @@ class Baselines:
     def note_of(self, run: RunPlan) -> dict[str, str]:
         """Give what has to be said of a run's baselines, for its record."""
         return {"baselines_note": self._notes.get(run.name, "")}
+
+    @torch.no_grad()
+    def _without_parts(self, run: RunPlan) -> Scores:
+        """Guess the words of texts with the backbone as it is, by the head that was trained."""
+        index = self._plan.runs.index(run)
+        member, engine = self._group.members[index], self._group.engine
+        inputs = self._group.encoder.encode(self._examples)
+        with engine.backbone.attachments.left_out():
+            bare = engine.bare(inputs)
+            found = member.head.answers(bare, inputs)
+        return {"without_parts": found.float().cpu().numpy()}
 
     def _of_text(self, run: RunPlan) -> Scores:
         """Fit and apply what sees no backbone."""

@@ -10,6 +10,7 @@ from polyprompt.head_settings import (
     ChoiceSettings,
     ClassifierSettings,
     HeadSettings,
+    LanguageModelSettings,
     SimilaritySettings,
     TaggerSettings,
     VerbalizerSettings,
@@ -26,6 +27,7 @@ _HEADS: Mapping[str, Callable[[], HeadSettings]] = {
     "classifier": partial(ClassifierSettings, kind="classifier"),
     "tagger": partial(TaggerSettings, kind="tagger"),
     "choice": partial(ChoiceSettings, kind="choice"),
+    "language_model": partial(LanguageModelSettings, kind="language_model"),
 }
 
 
@@ -49,15 +51,16 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
     rate = settings.training.learning_rate or _learning_rate(settings, family.learning_rate)
     training = settings.training.model_copy(update={"learning_rate": rate})
     parts = with_lengths(settings)
-    return settings.model_copy(
-        update={"backbone": backbone, "head": head, "training": training, "parts": parts}
-    )
+    update = {"backbone": backbone, "head": head, "training": training, "parts": parts}
+    if card.kind == "language" and settings.targets is None:
+        update["targets"] = settings.source  # what is learnt is measured, other languages if asked
+    return settings.model_copy(update=update)
 
 
 def _default_attention(family: FamilyTraits, card: TaskCard) -> Attention:
-    """Give the family's first attention; where words are tagged, one in which they see prompts."""
+    """Give the family's first attention; where words are read, one in which they see prompts."""
     reached = [kind for kind in family.attentions if kind is not Attention.ONE_WAY]
-    return (reached if card.tags_words else family.attentions)[0]
+    return (reached if card.tags_words or card.kind == "language" else family.attentions)[0]
 
 
 def _default_head(family: FamilyTraits, card: TaskCard) -> HeadSettings:
@@ -75,6 +78,8 @@ def _completed(
         return head.model_copy(update={"words": words})
     if isinstance(head, ClassifierSettings):
         return head.model_copy(update={"pooling": head.pooling or family.pooling})
+    if isinstance(head, LanguageModelSettings):
+        return head.model_copy(update={"objective": head.objective or family.objective})
     if isinstance(head, TaggerSettings):
         return head.model_copy(update={"piece": head.piece or family.piece})
     return head

@@ -13,6 +13,7 @@ from polyprompt.head_settings import (
     ChoiceSettings,
     ClassifierSettings,
     HeadSettings,
+    LanguageModelSettings,
     LinearMapSettings,
     SimilaritySettings,
     TaggerSettings,
@@ -21,6 +22,7 @@ from polyprompt.head_settings import (
 from polyprompt.heads.choice import ChoiceHead
 from polyprompt.heads.classifier import IGNORED, ClassifierHead, TaggerHead
 from polyprompt.heads.head import Head
+from polyprompt.heads.language_model import LanguageModelHead
 from polyprompt.heads.similarity import SimilarityHead, class_means
 from polyprompt.heads.verbalizer import VerbalizerHead, Words, label_pieces
 from polyprompt.models.backbone import Backbone
@@ -66,6 +68,8 @@ class HeadMaker:
         backbone = self.engine.backbone
         width = backbone.layer_facts.width
         rng = generator(seed, "initial", HEAD)
+        if isinstance(settings, LanguageModelSettings):
+            return None if backbone.has_words else _into_table(width, backbone).to(backbone.device)
         made = LinearMap(width, self.classes, settings.bound, settings.dropout, rng)
         return made.to(backbone.device)
 
@@ -90,6 +94,8 @@ class HeadMaker:
             return ChoiceHead(backbone, settings, self.classes)
         if isinstance(settings, SimilaritySettings):
             return self._similarity(settings, examples)
+        if isinstance(settings, LanguageModelSettings):
+            return LanguageModelHead(backbone, weights)
         assert weights is not None
         if isinstance(settings, ClassifierSettings):
             assert settings.pooling is not None
@@ -113,6 +119,16 @@ class HeadMaker:
         return SimilarityHead(
             descriptions, settings.temperature, weights.descriptions, weights.examples
         )
+
+
+def _into_table(width: int, backbone: Backbone) -> LinearMap:
+    """Begin a map from states into the space of the word table: small, and each number its own."""
+    begun = MAP_BEGINS * torch.eye(backbone.facts.width, width)
+    return LinearMap.of(begun, torch.zeros(len(begun))).requires_grad_(requires_grad=True)
+
+
+MAP_BEGINS = 0.1
+"""Diagonal of a map from states to the word table, at first."""
 
 
 def _log_shares(labels: Tensor, classes: int) -> Float[Tensor, " C"]:
@@ -142,6 +158,9 @@ def saved_head(settings: HeadSettings, saved: Mapping[str, Tensor], backbone: Ba
             settings.prototypes.examples,
             saved["examples"].to(device) if "examples" in saved else None,
         )
+    if isinstance(settings, LanguageModelSettings):
+        own = LinearMap.of(saved["weight"], saved["bias"]) if "weight" in saved else None
+        return LanguageModelHead(backbone, None if own is None else own.to(device))
     weights = LinearMap.of(saved["weight"].to(device), saved["bias"].to(device))
     if isinstance(settings, TaggerSettings):
         return TaggerHead(weights, saved["fallback"].to(device))

@@ -35,6 +35,8 @@ def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SO
     _leave_out(value["training"], learning_rates={})
     for part in value["parts"].values():
         _leave_out(part, reparameteriser=None, missing="error")
+        if part.get("initial"):
+            _leave_out(part["initial"], ends=False)
         part.pop("source", None)  # what lies there counts
     begun = [getattr(part, "initial", None) for part in settings.parts.values()]
     sums = [file_sha256(Path(one.path)) for one in begun if one is not None and one.path]

@@ -19,7 +19,7 @@ def check_trained(settings: RunSettings) -> None:
     _check_rates(settings)
     if any(part.is_trained for part in settings.parts.values()):
         return
-    if settings.head is not None and settings.head.kind in TRAINED_HEADS:
+    if trains_head(settings):
         return
     if settings.parts:
         raise ConfigError(
@@ -28,10 +28,17 @@ def check_trained(settings: RunSettings) -> None:
     raise ConfigError("Nothing is trained: there is no part, e.g. parts={task: {length: 10}}.")
 
 
+def trains_head(settings: RunSettings) -> bool:
+    """Say whether a run's head has weights of its own."""
+    kind = None if settings.head is None else settings.head.kind
+    into_words = kind == "language_model" and settings.backbone.family == "embedding"
+    return kind in TRAINED_HEADS or into_words
+
+
 def _check_rates(settings: RunSettings) -> None:
     """Check that whatever has a rate of its own is trained."""
     trained = {name for name, part in settings.parts.items() if part.is_trained}
-    if settings.head is not None and settings.head.kind in TRAINED_HEADS:
+    if trains_head(settings):
         trained.add("head")
     for name in settings.training.learning_rates:
         if name not in trained:

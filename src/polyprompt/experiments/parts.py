@@ -11,6 +11,7 @@ from polyprompt.data.encoded import Encoded
 from polyprompt.experiments.given import read_part
 from polyprompt.experiments.plan import RunPlan
 from polyprompt.heads.head import Head
+from polyprompt.languages.catalogue import language_name
 from polyprompt.models.backbone import Backbone
 from polyprompt.part_settings import BottleneckAdapterSettings, LoraSettings
 from polyprompt.seeds import generator
@@ -36,7 +37,8 @@ def build_prompts(run: RunPlan, card: TaskCard, backbone: Backbone) -> dict[str,
             length=slot.length,
             rng=generator(seed, "initial", slot.name),
             bound=initial.bound,
-            text=initial.text,
+            text=_named(initial.text, run.settings.source[0]),
+            ends=initial.ends,
             descriptions=[card.description(label) for label in card.labels],
             path=initial.path,
         )
@@ -110,6 +112,11 @@ def build_weight_parts(
             words = [*known, *head.word_ids] if some else None
             parts[name] = Full(backbone, words, is_kept=settings.save)
     return parts
+
+
+def _named(text: str | None, language: str) -> str | None:
+    """Put a language's name into a text."""
+    return text and text.replace("{Language}", language_name(language))
 
 
 def _adapter(

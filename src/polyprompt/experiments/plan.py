@@ -173,7 +173,8 @@ def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
     card = load_card(settings.task)
     identity = data_identity(card, settings.data)
     tested = settings.targets, settings.evaluate, settings.test_items
-    key = (settings.task, settings.data, settings.source, *tested, identity)
+    shots = settings.shots if card.kind == "language" and settings.shots != "all" else None
+    key = (settings.task, settings.data, settings.source, *tested, shots, identity)
     return card, _read_data(*key)
 
 
@@ -185,10 +186,11 @@ def _read_data(
     targets: tuple[str, ...] | None,
     evaluate: Literal["test", "dev", "both"],
     test_items: int | None,
+    shots: int | None,
     _identity: str,
 ) -> TaskData:
     """Read a task's examples; ``_identity`` names the contents of its card and files."""
-    return read_task(load_card(task), folder, source, targets, evaluate, test_items)
+    return read_task(load_card(task), folder, source, targets, evaluate, test_items, shots)
 
 
 def _plan_run(settings: RunSettings) -> RunPlan:

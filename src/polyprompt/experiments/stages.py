@@ -92,9 +92,12 @@ def read_all(
         checkpoint: Where reading goes on from, and what answers are kept in.
         peers: Processes that answer the others; in the end all have all answers.
     """
-    wanted = not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
+    described = plan.card.kind == "classification"  # by their vectors
+    wanted = (
+        described and not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
+    )
     width = group.engine.backbone.facts.width if wanted else 0
-    collected = Collected(len(heads), inputs, len(plan.card.labels), width)
+    collected = Collected(len(heads), inputs, max(len(plan.card.labels), 1), width)
     known: list[int] = []
     for block, tokens in checkpoint.answers() if checkpoint else ():
         collected.add(block)

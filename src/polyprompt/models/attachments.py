@@ -6,7 +6,8 @@ the arrangement of Pfeiffer et al. (2020) in both cases. Several stand one behin
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -82,6 +83,15 @@ class Attachments:
         self._stack = [one for one in self._stack if one is not attachment]
         if not self._stack:
             self._end()
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Let passes be computed as if nothing stood there."""
+        before, self._stack = self._stack, []
+        try:
+            yield
+        finally:
+            self._stack = before
 
     def check(self, positions: Sequence[Position], name: str) -> None:
         """Find out whether something can stand behind sub-layers.

@@ -194,6 +194,11 @@ class Backbone(ABC):
             self.variant = before
 
     @property
+    def has_words(self) -> bool:
+        """Whether it has a language-model head."""
+        return self.model.get_output_embeddings() is not None
+
+    @property
     @abstractmethod
     def stream_width(self) -> int:
         """Width of the residual stream, which what stands behind sub-layers adds to."""

@@ -9,7 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from polyprompt.data.encoded import Encoded
+from polyprompt.data.encoded import Encoded, words_of
 from polyprompt.prediction.predict import answer_starts
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard
@@ -39,14 +39,15 @@ def prediction_table(
         the labels), tokens, words, characters, truncated (pieces of text cut off), pieces (of the
         text), singles (those that hold one character or none), metric (absent for accuracy). Where
         words are tagged, labels and predictions are tags joined by spaces, scores the probability
-        of every word's own, and loss the mean of their true tags' (nats).
+        of every word's own, and loss the mean of their true tags' (nats). Of texts whose own words
+        are guessed, loss is the mean over those that are, and guessed their number.
     """
     items = _item_columns(examples, encoded)
     if card.metric != "accuracy":
         items["metric"] = [card.metric] * len(examples)
     frames = []
     for baseline, scores in answers.items():
-        own = _tagged(card, examples, encoded, scores) if card.tags_words else _whole(card, scores)
+        own = _answers(card, examples, encoded, scores)
         columns = {
             "run": [run] * len(examples),
             "baseline": pl.Series([baseline] * len(examples), dtype=pl.String),
@@ -55,8 +56,32 @@ def prediction_table(
         frames.append(
             pl.DataFrame({**columns, **own, **items}, schema_overrides={"label": pl.String})
         )
-    extra = [name for name in ("metric", "loss") if name in frames[0].columns]
+    extra = [name for name in ("metric", "loss", "guessed") if name in frames[0].columns]
     return pl.concat(frames).select(*_COLUMNS, *_SIZES, *extra)
+
+
+def _answers(
+    card: TaskCard,
+    examples: Sequence[Example],
+    encoded: Sequence[Encoded],
+    scores: NDArray[np.float32],
+) -> dict[str, Any]:
+    """Give the columns of the answers, by the kind of task."""
+    if card.kind == "language":
+        return _guessed(encoded, scores)
+    return _tagged(card, examples, encoded, scores) if card.tags_words else _whole(card, scores)
+
+
+def _guessed(encoded: Sequence[Encoded], scores: NDArray[np.float32]) -> dict[str, Any]:
+    """Give the columns of texts whose own words are guessed."""
+    guessed = [len(words_of(one)) for one in encoded]
+    sums = -scores[:, 0].astype(np.float64)
+    return {
+        "prediction": pl.Series([None] * len(encoded), dtype=pl.String),
+        "scores": pl.Series([[]] * len(encoded), dtype=pl.List(pl.Float32)),
+        "loss": (sums / np.maximum(guessed, 1)).tolist(),
+        "guessed": guessed,
+    }
 
 
 def _whole(card: TaskCard, scores: NDArray[np.float32]) -> dict[str, Any]:

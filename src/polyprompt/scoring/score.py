@@ -20,21 +20,35 @@ def score_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
             prediction; rows without a label are left out.
 
     Returns:
-        Columns run, baseline, task, language, metric, value (0–1), n (items).
+        Columns run, baseline, task, language, metric, value (0–1; a loss in nats), n (items).
     """
     keys = ["run", "baseline", "task", "language"]
     rows: list[tuple[object, ...]] = []
+    if metric_of(predictions) == "loss":
+        return _losses(predictions, keys)
     wanted = _metrics(metric_of(predictions))
     labelled = predictions.filter(pl.col("label").is_not_null())
     for key, group in labelled.group_by(keys, maintain_order=True):
         truth, predicted = group["label"].to_list(), group["prediction"].to_list()
         values = {m: METRICS[m](truth, predicted).value() for m in wanted}
         rows += [(*key, metric, value, len(truth)) for metric, value in values.items()]
-    schema = {
-        "run": pl.String, "baseline": pl.String, "task": pl.String, "language": pl.String,
-        "metric": pl.String, "value": pl.Float64, "n": pl.Int64,
-    }  # fmt: skip
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
+
+
+_SCHEMA = {
+    "run": pl.String, "baseline": pl.String, "task": pl.String, "language": pl.String,
+    "metric": pl.String, "value": pl.Float64, "n": pl.Int64,
+}  # fmt: skip
+
+
+def _losses(predictions: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """Average what words cost that were guessed (nats); n counts the texts."""
+    rows: list[tuple[object, ...]] = []
+    for key, own in predictions.group_by(keys, maintain_order=True):
+        losses, guessed = own["loss"].to_numpy(), own["guessed"].to_numpy()
+        value = float((losses * guessed).sum() / max(guessed.sum(), 1))
+        rows.append((*key, "loss", value, len(own)))
+    return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
 def _metrics(asked: str) -> tuple[str, ...]:

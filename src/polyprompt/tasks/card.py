@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, ValidationError, model_validator
 
 from polyprompt.errors import ConfigError, all_faults, nearest
 from polyprompt.part_settings import Settings, as_list
@@ -46,7 +46,7 @@ class Columns(Settings):
     """
 
     fields: dict[str, str]
-    label: str
+    label: str = ""
     values: dict[str, str] = {}
     omit: tuple[str, ...] = ()
     choices: Annotated[tuple[str, ...], BeforeValidator(as_list)] = ()
@@ -65,7 +65,8 @@ class TaskCard(Settings):
     Attributes:
         kind: ``classification`` of whole items; ``tagging`` of every word of the one field, whose
             column holds lists of words (in text tables: words with spaces between them), as that of
-            the label holds lists of tags; ``choice`` of one of several texts, numbered from 1.
+            the label holds lists of tags; ``choice`` of one of several texts, numbered from 1;
+            ``language``, texts without labels whose own words are guessed.
         labels: In the order in which scores are reported; the numbers of the choices.
         label_descriptions: A few English words per label, read by the similarity head.
         label_words: Per type of model (``default`` for the rest), one word per label.
@@ -81,17 +82,17 @@ class TaskCard(Settings):
 
     name: str
     title: str
-    kind: Literal["classification", "tagging", "choice"] = "classification"
+    kind: Literal["classification", "tagging", "choice", "language"] = "classification"
     hub: HubSource | None = None
     local: FileSource | None = None
     shipped: FileSource | None = None
     columns: Columns
-    labels: tuple[str, ...] = Field(min_length=2)
+    labels: tuple[str, ...] = ()
     label_descriptions: dict[str, str] = {}
     label_words: dict[str, dict[str, str]] = {}
     layout: str = "{text}{task}"
     instruction: str = ""
-    metric: Literal["accuracy", "macro_f1", "entity_f1", "word_accuracy"] = "accuracy"
+    metric: Literal["accuracy", "macro_f1", "entity_f1", "word_accuracy", "loss"] = "accuracy"
     languages: tuple[str, ...] = ()
     parallel: bool = False
     ids_are_positions: bool = False
@@ -150,7 +151,12 @@ def _split_faults(card: TaskCard) -> list[str]:
 def _kind_faults(card: TaskCard) -> list[str]:
     """Find columns and metrics that do not go with the kind of task."""
     faults = []
-    metrics = {"tagging": ("entity_f1", "word_accuracy")}.get(card.kind, ("accuracy", "macro_f1"))
+    if (card.kind == "language") == bool(card.columns.label):
+        faults.append(
+            "columns.label: names the column of the labels; texts of a language have none"
+        )
+    known = {"tagging": ("entity_f1", "word_accuracy"), "language": ("loss",)}
+    metrics = known.get(card.kind, ("accuracy", "macro_f1"))
     if card.metric not in metrics:
         faults.append(f"metric: a {card.kind} task is measured by {' or '.join(metrics)}")
     if card.tags_words and len(card.columns.fields) != 1:
@@ -168,6 +174,10 @@ def _kind_faults(card: TaskCard) -> list[str]:
 def _label_faults(card: TaskCard) -> list[str]:
     """Find repeated labels, and words given for too many or too few labels."""
     faults = ["labels: a label stands there twice"] * (len(set(card.labels)) < len(card.labels))
+    if card.kind == "language":
+        return ["labels: texts of a language have none"] * bool(card.labels)
+    if len(card.labels) < 2:
+        return ["labels: give two or more, in the order in which scores are reported"]
     given = {"label_descriptions": card.label_descriptions}
     given |= {f"label_words.{family}": words for family, words in card.label_words.items()}
     for name, words in given.items():

@@ -11,6 +11,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from polyprompt.data.corruption import CorruptedInputs
 from polyprompt.data.encoded import Encoded
 from polyprompt.data.lazy import LazyInputs
 from polyprompt.engine.engine import Engine
@@ -82,7 +83,9 @@ class Training:
         if not self._is_kept:
             for member in self.members:
                 shape = prompts_of([member]).shapes[0]
-                if isinstance(member.train, LazyInputs):
+                if isinstance(member.train, CorruptedInputs):  # never read twice as it is
+                    self.engine.keep(member.dev, shape)
+                elif isinstance(member.train, LazyInputs):
                     self.engine.keep(member.train, shape)
                     self.engine.keep(member.dev, shape)
                 else:
@@ -117,8 +120,10 @@ class Training:
             Their records.
         """
         members = self.members
-        for part in (part for member in members for part in member.parts.values()):
-            part.step = self.step
+        for member in members:
+            member.step = self.step
+            for part in member.parts.values():
+                part.step = self.step
         self.optimiser.zero_grad(set_to_none=True)
         losses = add_gradients(self.engine, members, rows, self.peers.share)
         moved = [p for run in rows for p in members[run].trained_parameters()]
@@ -215,13 +220,15 @@ def _add_gradients(
     flat = [(run, row) for run, batch in rows.items() for row in batch][share]
     size = engine.allowance.rows or max(len(flat), 1)
     losses = dict.fromkeys(rows, 0.0)
+    whole = {run: answered(members[run], batch) for run, batch in rows.items()}
     for start in range(0, len(flat), size):
         part: dict[int, list[int]] = {}
         for run, row in flat[start : start + size]:
             part.setdefault(run, []).append(row)
         means = group_losses(engine, members, part)
         shares = {
-            run: loss * _share(members[run], part[run], rows[run]) for run, loss in means.items()
+            run: loss * (answered(members[run], part[run]) / max(whole[run], 1))
+            for run, loss in means.items()
         }
         torch.stack(list(shares.values())).sum().backward()
         for run, loss in shares.items():
@@ -229,10 +236,10 @@ def _add_gradients(
     return losses
 
 
-def _share(member: Member, part: Sequence[int], rows: Sequence[int]) -> float:
-    """Say which share of a step's answers some of its rows have."""
-    own, whole = (member.head.answered(member.train_labels[list(some)]) for some in (part, rows))
-    return own / max(whole, 1)
+def answered(member: Member, rows: Sequence[int]) -> int:
+    """Count the answers that some of a step's rows have."""
+    inputs = member.examples(rows) if isinstance(member.train, CorruptedInputs) else ()
+    return member.head.answered(member.labels(rows, inputs))
 
 
 def group_losses(
@@ -245,7 +252,8 @@ def group_losses(
         members: All runs of the group.
         rows: The training rows of each active run.
     """
-    inputs = [members[run].train[row] for run, batch in rows.items() for row in batch]
+    of_runs = {run: members[run].examples(batch) for run, batch in rows.items()}
+    inputs = [encoded for own in of_runs.values() for encoded in own]
     owners = [run for run, batch in rows.items() for _ in batch]
     with engine.backbone.mixed():
         states = engine.each(inputs, owners, prompts_of(members))
@@ -253,7 +261,7 @@ def group_losses(
     start = 0
     for run, batch in rows.items():
         part = states.rows(slice(start, start + len(batch)))
-        labels = members[run].train_labels[batch].to(part.mean.device)
+        labels = members[run].labels(batch, of_runs[run]).to(part.mean.device)
         members[run].head.learns_from(batch, part)
         losses[run] = members[run].head.loss(part, labels)
         start += len(batch)

@@ -10,7 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from polyprompt.capabilities import TrainingSettings
 from polyprompt.data.batching import epoch_batches
-from polyprompt.data.encoded import Encoded
+from polyprompt.data.corruption import CorruptedInputs
+from polyprompt.data.encoded import Encoded, words_of
 from polyprompt.engine.engine import Deep, Prompts
 from polyprompt.heads.classifier import IGNORED
 from polyprompt.heads.head import Head
@@ -40,6 +41,7 @@ class Member:
             where it is not given.
         text_end: Position at which texts end in front of a deep prompt behind them; None lets them
             begin at the first.
+        step: Of training, which its next examples are for.
     """
 
     parts: dict[str, TrainablePart]
@@ -54,6 +56,7 @@ class Member:
     neutral: Sequence[Encoded] = ()
     trained_by_part: dict[str, int] = field(default_factory=dict)
     text_end: int | None = None
+    step: int = 0
 
     def __post_init__(self) -> None:
         """Count what is trained, as long as it is."""
@@ -107,6 +110,24 @@ class Member:
                 yield batch
             epoch += 1
 
+    def examples(self, rows: Sequence[int]) -> list[Encoded]:
+        """Give training examples as the step's epoch has them."""
+        if isinstance(self.train, CorruptedInputs):
+            epoch = self.step // self.steps_per_epoch
+            return [self.train.drawn(row, epoch) for row in rows]
+        return [self.train[row] for row in rows]
+
+    def labels(self, rows: Sequence[int], inputs: Sequence[Encoded]) -> Tensor:
+        """Give what training examples are to be answered with.
+
+        Args:
+            rows: Which they are.
+            inputs: The same, as ``examples`` gave them.
+        """
+        if isinstance(self.train, CorruptedInputs):
+            return word_tensor(inputs)
+        return self.train_labels[list(rows)]
+
     def parameters_by_rate(self) -> dict[float, list[torch.nn.Parameter]]:
         """Sort what an optimiser may move by its highest learning rate."""
         found: dict[float, list[torch.nn.Parameter]] = {self.peak_rate: []}
@@ -155,6 +176,14 @@ def joined_deep(
     return Deep(joined, suffix, end if suffix else None)
 
 
+def word_tensor(inputs: Sequence[Encoded]) -> Tensor:
+    """Collect the words that are to be guessed of inputs, N W, and then ``IGNORED``."""
+    rows = [torch.tensor(words_of(one), dtype=torch.long) for one in inputs]
+    if not rows:
+        return torch.zeros((0, 0), dtype=torch.long)
+    return pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+
+
 def label_tensor(
     examples: Sequence[Example], inputs: Sequence[Encoded], names: Sequence[str]
 ) -> Tensor:
@@ -166,9 +195,12 @@ def label_tensor(
         names: The task's labels.
 
     Returns:
-        N; where words are tagged N W, of the words that are read, and then ``IGNORED``.
+        N; where words are tagged N W, of the words that are read, and then ``IGNORED``; where
+        words are guessed, these, and none for texts that are hidden anew each time.
     """
     index = {name: i for i, name in enumerate(names)}
+    if not names:
+        return word_tensor(() if isinstance(inputs, CorruptedInputs) else inputs)
     if not any(example.words for example in examples):
         numbers = [index[e.label] for e in examples if e.label is not None]
         return torch.tensor(numbers, dtype=torch.long)

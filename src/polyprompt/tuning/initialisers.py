@@ -23,6 +23,7 @@ class InitialRequest:
         rng: The run's own generator.
         bound: Half-width of ``uniform``, standard deviation of ``normal``.
         text: Words for ``text``.
+        ends: Whether the tokenizer's end token follows these words.
         descriptions: Label descriptions, in the order of the labels.
         path: A saved part for ``file``.
     """
@@ -31,6 +32,7 @@ class InitialRequest:
     rng: np.random.Generator
     bound: float = 0.5
     text: str | None = None
+    ends: bool = False
     descriptions: Sequence[str] = field(default_factory=tuple)
     path: str | None = None
 
@@ -63,6 +65,8 @@ def text(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
         ConfigError: No text is given.
     """
     pieces = _pieces(backbone, request.text or "")
+    end = backbone.tokenizer.eos_token_id
+    pieces += [end] if pieces and request.ends and isinstance(end, int) else []
     if not pieces:
         raise ConfigError("initial.kind=text needs words: set initial.text.")
     return _rows(backbone, [pieces[i % len(pieces)] for i in range(request.length)])
