@@ -131,14 +131,16 @@ def _name_only(value: Any) -> Any:
 
 
 class TrainingSettings(Settings):
-    """How the parts are trained (AdamW; rates are per step, shares are of all steps).
+    """How the parts are trained (rates are per step, shares are of all steps).
 
     ``learning_rate`` None takes the default of the backbone's family; ``learning_rates`` gives some
-    parts, or the ``head``, one of their own.
+    parts, or the ``head``, one of their own. ``optimiser`` adafactor is set as in paper C: no
+    relative step, no scaling by the parameters.
     """
 
     learning_rate: float | None = Field(default=None, gt=0)
     learning_rates: dict[str, Annotated[float, Field(gt=0)]] = {}
+    optimiser: Literal["adamw", "adafactor"] = "adamw"
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_share: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -32,7 +32,7 @@ def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SO
     _leave_out(value["backbone"], quantization=None, autocast=None)
     del value["arm"]
     _leave_out(value, evaluate="test", source_shares=None, test_items=None, segmentation=None)
-    _leave_out(value["training"], learning_rates={})
+    _leave_out(value["training"], learning_rates={}, optimiser="adamw")
     for part in value["parts"].values():
         _leave_out(part, reparameteriser=None, missing="error")
         if part.get("initial"):
@@ -83,6 +83,7 @@ def group_key(
     head = head_of(settings)
     if isinstance(head, VerbalizerSettings):
         value["words"] = [head.words, head.leading_space, head.several_pieces]
+    value["optimiser"] = settings.training.optimiser
     value["sourced"] = sourced.contents()
     value["layout"] = [repr(run) for run in layout.hard_runs()]
     value["kinds"] = sorted(

@@ -17,7 +17,7 @@ def check_trained(settings: RunSettings) -> None:
         ConfigError: No part is, and the head has no weights.
     """
     _check_rates(settings)
-    if any(part.is_trained for part in settings.parts.values()):
+    if settings.training.epochs == 0 or any(p.is_trained for p in settings.parts.values()):
         return
     if trains_head(settings):
         return

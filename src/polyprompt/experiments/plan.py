@@ -1,5 +1,6 @@
 """What can be known of a study before a model is loaded: data, draws, layouts, engines, groups."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -158,10 +159,15 @@ def _layout(settings: RunSettings, card: TaskCard) -> Layout:
 
 
 def layout_text(settings: RunSettings, card: TaskCard) -> str:
-    """Give a run's layout: its own, or the card's without slots that nothing stands in."""
+    """Give a run's layout: its own, or the card's without slots that nothing stands in.
+
+    Soft prompts that the card has no slot for stand in front, as paper C's language prompts do.
+    """
     if settings.layout is not None:
         return settings.layout
     usual = without_slots(card.layout, card.columns.fields, settings.soft_prompts)
+    named = set(re.findall(r"\{([A-Za-z_][A-Za-z0-9_-]*)", usual))
+    usual = "".join(f"{{{name}}}" for name in settings.soft_prompts if name not in named) + usual
     if settings.backbone.family != "masked" or head_of(settings).kind != "verbalizer":
         return usual
     slots = "".join(f"{{{name}}}" for name in settings.soft_prompts)

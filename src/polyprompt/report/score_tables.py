@@ -6,6 +6,7 @@ from typing import Any
 
 from polyprompt.analysis.summary import BASELINE_TITLES, GroupRow, LanguageRow, Summary
 from polyprompt.cautions import MARK, contamination_notes
+from polyprompt.languages.catalogue import language_name
 from polyprompt.scoring.intervals import Interval
 from polyprompt.scoring.metrics import TITLES
 
@@ -155,12 +156,26 @@ def footnotes(summary: Summary, records: Sequence[Mapping[str, Any]]) -> list[st
         f"where they differ): {listed}.",
         _selection(first),
     ]
-    notes += [*_above_majority(summary), *_of_decoder(records)]
+    notes += [*_above_majority(summary), *_of_decoder(records), *_of_sourced(first)]
     if first["caution"]:
         notes.append(str(first["caution"]))
     if first["licence"]:
         notes.append(f"Data licence: {first['licence']}.")
     return [*notes, *_of_backbone(first)]
+
+
+def _of_sourced(record: Mapping[str, Any]) -> list[str]:
+    """Say which frozen parts texts are read with, and which languages go without."""
+    notes = []
+    for name, files in record.get("sourced_parts", {}).items():
+        paths = {one["path"] for one in files.values()}
+        each = "one per language" if len(paths) > 1 else "one for all languages"
+        notes.append(f"Texts are read with the frozen part '{name}' of earlier runs, {each}.")
+        without = record.get("without_part", {}).get(name, [])
+        if without:
+            named = ", ".join(map(language_name, without))
+            notes.append(f"Answered without the part '{name}', because there is none: {named}.")
+    return notes
 
 
 def _of_backbone(record: Mapping[str, Any]) -> list[str]:

@@ -19,6 +19,7 @@ from polyprompt.engine.memory import is_out_of_memory, release
 from polyprompt.heads.head import Head, States
 from polyprompt.records import StepRecord
 from polyprompt.training.member import Member, prompts_of
+from polyprompt.training.optimisers import make_optimiser
 from polyprompt.training.peers import ALONE, Peers
 from polyprompt.training.schedules import rate_factor
 from polyprompt.training.stopping import BestState
@@ -163,22 +164,6 @@ def train(engine: Engine, members: Sequence[Member]) -> Iterator[StepRecord]:
 def _active(members: Sequence[Member], step: int) -> list[int]:
     """Name the runs that have steps left."""
     return [run for run, member in enumerate(members) if step < member.steps]
-
-
-def make_optimiser(members: Sequence[Member]) -> torch.optim.AdamW:
-    """Build one AdamW with a group of parameters per run and rate."""
-    groups = [
-        {
-            "params": parameters,
-            "lr": rate,
-            "peak": rate,
-            "run": run,
-            "weight_decay": member.settings.weight_decay,
-        }
-        for run, member in enumerate(members)
-        for rate, parameters in member.parameters_by_rate().items()
-    ]
-    return torch.optim.AdamW(groups)
 
 
 def add_gradients(
