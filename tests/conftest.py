@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at import: tests take one core each
+
 from jaxtyping import install_import_hook
 
 _HOOK = install_import_hook(
