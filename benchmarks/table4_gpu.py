@@ -5,7 +5,7 @@ table's 52 languages; bfloat16, random weights of each model's geometry. PEFT tr
 another and reads with one prompt after another: a few of its steps and batches are timed and
 multiplied.
 
-``python benchmarks/table4_gpu.py [--device cuda] [--geometry NAME …] [--languages N]``
+``python benchmarks/table4_gpu.py [--device cuda] [--geometry NAME …] [--languages N] [--turns N]``
 """
 
 import argparse
@@ -29,7 +29,7 @@ from polyprompt.prediction.predict import answer
 from polyprompt.training.loop import train
 from polyprompt.training.member import prompts_of
 
-SEEDS, PER_LANGUAGE, TIMED = 4, 204, 5
+SEEDS, PER_LANGUAGE = 4, 204
 STUDY = Path(__file__).resolve().parents[1] / "configs" / "sib200_gemma.yaml"
 LANGUAGES = yaml.safe_load(STUDY.read_text(encoding="utf-8"))["targets"]
 XGLM = {"ffn_dim": 4096, "num_layers": 24, "attention_heads": 16, "vocab_size": 256008}
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--geometry", nargs="+", choices=GEOMETRIES, default=list(GEOMETRIES)[:3])
     parser.add_argument("--languages", type=int, default=len(LANGUAGES))
+    parser.add_argument("--turns", type=int, default=5, help="of PEFT's steps and batches")
     given = parser.parse_args()
     device = torch.device(given.device)
     train_texts = common.sentences()
@@ -59,7 +60,7 @@ def main() -> None:
     peak = peak_multiplications(device, torch.bfloat16, rows=8192)
     print(f"bfloat16 products: {2 * peak / 1e12:.2f} TFLOP/s measured")
     for geometry in given.geometry:
-        one(geometry, device, train_texts, rows, peak)
+        one(geometry, device, train_texts, rows, peak, given.turns)
 
 
 def sentences_of(language: str) -> list[np.ndarray]:
@@ -78,6 +79,7 @@ def one(
     train_texts: list[np.ndarray],
     rows: list[np.ndarray],
     peak: float,
+    turns: int,
 ) -> None:
     """Time both sides on one geometry."""
     torch.set_default_dtype(torch.bfloat16)
@@ -104,9 +106,9 @@ def one(
     config = PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=common.PROMPT)
     peft = get_peft_model(model, config).to(device)
     for keep in (0, 1):
-        step = per_call(PeftStep(peft, train_texts, keep=keep), device)
+        step = per_call(PeftStep(peft, train_texts, keep=keep), device, turns)
         few = rows[:: max(1, len(rows) // (8 * common.BATCH))][: 8 * common.BATCH]
-        batch = per_call(lambda keep=keep, few=few: read(peft, few, keep=keep), device) / 8
+        batch = per_call(lambda keep=keep, few=few: read(peft, few, keep=keep), device, turns) / 8
         batches = len(rows) / common.BATCH
         whole = SEEDS * (common.STEPS * step + batches * batch)
         print(
@@ -122,13 +124,13 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def per_call(call, device: torch.device) -> float:
-    """Time a call, after one to warm up."""
+def per_call(call, device: torch.device, turns: int) -> float:
+    """Time a call in several turns, after one to warm up."""
     call()
     began = now(device)
-    for _ in range(TIMED):
+    for _ in range(turns):
         call()
-    return (now(device) - began) / TIMED
+    return (now(device) - began) / turns
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at import: tests take one core each
+
 from jaxtyping import install_import_hook
 
 _HOOK = install_import_hook(
@@ -71,12 +73,11 @@ def make_rows(split: str, per_class: int, languages: tuple[str, ...], seed: int)
     return rows
 
 
-@pytest.fixture
-def toy_task(tmp_path: Path) -> tuple[Path, Path]:
-    """A small task: the path of its card and the folder of its tables."""
+def write_toy_task(folder: Path) -> tuple[Path, Path]:
+    """Write a small task: the path of its card and the folder of its tables."""
     import polars as pl
 
-    data = tmp_path / "data"
+    data = folder / "data"
     data.mkdir()
     for split, n, languages in (
         ("train", 6, LANGUAGES[:2]),
@@ -93,27 +94,38 @@ def toy_task(tmp_path: Path) -> tuple[Path, Path]:
         "label_descriptions": {"sea": "wave", "hill": "rock", "town": "bus"},
         "parallel": True,
     }
-    path = tmp_path / "toy.yaml"
+    path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(card))
     return path, data
 
 
-@pytest.fixture
-def toy_study(tmp_path: Path, toy_task: tuple[Path, Path], tiny_folder: Path) -> dict:
-    """The settings of a study that runs in a second."""
-    card, data = toy_task
+def toy_settings(task: tuple[Path, Path], backbone: Path, output: Path) -> dict:
+    """Give the settings of a study that runs in a second."""
+    card, data = task
     return {
         "name": "toy",
         "task": str(card),
         "data": str(data),
-        "output": str(tmp_path / "runs"),
-        "backbone": {"name": str(tiny_folder), "max_tokens": 64},
+        "output": str(output),
+        "backbone": {"name": str(backbone), "max_tokens": 64},
         "source": "eng_Latn",
         "shots": 4,
         "layout": "{text}{task:3}",
         "training": {"epochs": 2, "learning_rate": 0.05, "batch_size": 4},
         "grid": {"seed": [0, 1]},
     }
+
+
+@pytest.fixture
+def toy_task(tmp_path: Path) -> tuple[Path, Path]:
+    """A small task: the path of its card and the folder of its tables."""
+    return write_toy_task(tmp_path)
+
+
+@pytest.fixture
+def toy_study(tmp_path: Path, toy_task: tuple[Path, Path], tiny_folder: Path) -> dict:
+    """The settings of a study that runs in a second."""
+    return toy_settings(toy_task, tiny_folder, tmp_path / "runs")
 
 
 def examples_of(*texts: str) -> list[Example]:

@@ -21,7 +21,7 @@ TINY = (
         "train_vs_peft.py --runs 2",
         "evaluate_vs_peft.py --prompts 2 --turns 1 --dtype bfloat16",
         "encode_vs_limit.py",
-        "table4_gpu.py --device cpu --geometry tiny --languages 1",
+        "table4_gpu.py --device cpu --geometry tiny --languages 1 --turns 1",
     ],
 )
 def test_a_benchmark_prints_its_ratio_last(command, real_backbone):

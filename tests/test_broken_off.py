@@ -1,21 +1,19 @@
 """A study that is broken off, at any moment and in any way, ends as one that is left alone."""
 
 import random
-import signal
-import subprocess
-import sys
 from itertools import islice
 
 import pytest
 import torch
 import yaml
 
+from conftest import toy_settings, write_toy_task
 from polyprompt.errors import StoreError
 from polyprompt.experiments import checkpoint as kept
 from polyprompt.experiments import kept as kept_files
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.study import run_study, study_folders
-from studies import left
+from studies import killed_and_resumed, left
 
 
 def study_of(toy_study, tmp_path, name, **changes):
@@ -46,9 +44,19 @@ def _often(monkeypatch):
     monkeypatch.setattr(kept, "_SHARE", 0)
 
 
-@pytest.fixture
-def whole(toy_study, tmp_path):
-    folders, events = finish(study_of(toy_study, tmp_path, "whole"))
+@pytest.fixture(scope="module")
+def toy_task(tmp_path_factory):
+    """One task for all tests of this file, which all leave the same of it."""
+    return write_toy_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def whole(toy_task, tiny_folder, tmp_path_factory):
+    place = tmp_path_factory.mktemp("whole")
+    value = study_of(toy_settings(toy_task, tiny_folder, place), place, "whole")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(kept, "_SHARE", 0)
+        folders, events = finish(value)
     return left(folders), len(events)
 
 
@@ -303,34 +311,13 @@ def test_answers_stay_while_a_complete_run_records(toy_study, tmp_path):
     assert all(folder.is_complete() for folder in folders)
 
 
-KILLED_SOON = """
-import os, signal, sys, threading
-from polyprompt.experiments import checkpoint
-from polyprompt.experiments.config import load_study
-from polyprompt.experiments.study import run_study
-
-checkpoint._SHARE = 0
-if float(sys.argv[2]):
-    threading.Timer(float(sys.argv[2]), os.kill, (os.getpid(), signal.SIGKILL)).start()
-for _ in run_study(load_study(sys.argv[1])):
-    pass
-"""
-
-
 def test_killed_at_random_moments_it_ends_as_one_that_is_left_alone(toy_study, tmp_path, whole):
     """SIGKILL, which no program can answer."""
     value = study_of(toy_study, tmp_path, "killed")
     config = tmp_path / "killed.yaml"
     config.write_text(yaml.safe_dump(value))
-    rng = random.Random(0)
-    moments = [*(rng.uniform(0.1, 2.5) for _ in range(3)), 0]
-    ends = []
-    for moment in moments:
-        command = [sys.executable, "-c", KILLED_SOON, str(config), str(moment)]
-        ends.append(subprocess.run(command, capture_output=True, check=False).returncode)
-    assert ends[0] == -signal.SIGKILL
-    assert ends[-1] == 0
-    assert left(study_folders(build_study(value, "toy"))) == whole[0]
+    for name in killed_and_resumed(config, kills=3, seconds=1.0):
+        assert left(study_folders(build_study(value | {"name": name}, "toy"))) == whole[0]
 
 
 def test_broken_off_while_it_records_it_goes_on_there(toy_study, tmp_path):

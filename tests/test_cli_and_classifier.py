@@ -14,15 +14,17 @@ import yaml
 
 from polyprompt import Classifier
 from polyprompt.errors import DataError, PolypromptError, StoreError
+from programs import called
 
 TEXTS = ["waves of the sea", "a wave", "sea water wave", "rock and stone", "old rock", "rock x"] * 2
 LABELS = (["sea"] * 3 + ["hill"] * 3) * 2
 
 
-def polyprompt(*arguments: str, text: str | None = None, cwd=None) -> subprocess.CompletedProcess:
+def started(*arguments: str, text: str | None = None) -> subprocess.CompletedProcess:
+    """Run the program in a process of its own, end to end."""
     return subprocess.run(
         [sys.executable, "-m", "polyprompt.cli.main", *arguments],
-        capture_output=True, text=True, input=text, cwd=cwd, check=False,
+        capture_output=True, text=True, input=text, check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
@@ -70,24 +72,24 @@ def test_reading_results_loads_no_torch(module):
 def test_a_study_runs_checks_and_reports_from_the_command_line(toy_study, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(toy_study))
-    checked = polyprompt("check", str(path))
+    checked = called("check", str(path))
     assert "2 runs together (0 complete); cached engine" in checked.stdout, checked.stderr
     assert not Path(toy_study["output"]).exists()
-    done = polyprompt("run", str(path), "shots=2")
+    done = called("run", str(path), "shots=2")
     assert done.returncode == 0, done.stderr
     for words in ("training: 0 of", "French", "fra_Latn", "Mean over languages, by script",
                   "Best baseline", " predict ", "YOUR.csv"):  # fmt: skip
         assert words in done.stdout, done.stdout
-    report = polyprompt("report", str(Path(toy_study["output"]) / "toy"))
+    report = called("report", str(Path(toy_study["output"]) / "toy"))
     assert "Mean accuracy over 4 languages" in report.stdout, report.stderr
-    quiet = polyprompt("run", str(path), "shots=2", "--quiet")
+    quiet = called("run", str(path), "shots=2", "--quiet")
     assert "training:" not in quiet.stdout
 
 
 def test_faults_are_sentences_on_standard_error(toy_study, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(toy_study | {"shoots": 3}))
-    done = polyprompt("run", str(path))
+    done = started("run", str(path))
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "Did you mean 'shots'?" in done.stderr
@@ -95,14 +97,14 @@ def test_faults_are_sentences_on_standard_error(toy_study, tmp_path):
 
 
 def test_a_wrong_option_is_explained():
-    done = polyprompt("fit", "x.csv", "--txt-column", "a")
+    done = called("fit", "x.csv", "--txt-column", "a")
     assert done.returncode == 2
     assert "No such option" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["tasks", "languages", "backbones", "version"])
 def test_catalogues_are_printed(name):
-    done = polyprompt(name)
+    done = called(name)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -112,10 +114,10 @@ def test_fit_on_an_own_csv_says_what_does_not_fit(tiny_folder, tmp_path):
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows([["words", "topic"], *zip(TEXTS, LABELS, strict=True)])
     start = ["fit", str(path), "--backbone", str(tiny_folder), "--output", str(tmp_path / "run")]
-    done = polyprompt(*start)
+    done = called(*start)
     assert "no column 'text'" in done.stderr
     assert "--text-column" in done.stderr
-    done = polyprompt(*start, "--text-column", "words", "--label-column", "topic")
+    done = called(*start, "--text-column", "words", "--label-column", "topic")
     assert done.returncode == 1
     assert "Set backbone.max_tokens=88 or less" in done.stderr
 
@@ -124,7 +126,7 @@ def test_fit_and_predict_with_the_real_backbone(real_backbone, tmp_path):
     path = tmp_path / "mine.tsv"
     rows = [f"{text}\t{label}" for text, label in zip(TEXTS, LABELS, strict=True)]
     path.write_text("\n".join(["words\ttopic", *rows]) + "\n")
-    done = polyprompt(
+    done = called(
         "fit", str(path), "--text-column", "words", "--label-column", "topic",
         "--describe", "sea=the sea", "--describe", "hill=hills and rocks",
         "--output", str(tmp_path / "run"),
@@ -133,7 +135,7 @@ def test_fit_and_predict_with_the_real_backbone(real_backbone, tmp_path):
     for words in ("Fitted 2 labels on 12 examples", "4-fold cross-validation", "zero-shot",
                   "In other languages it is usually lower", "Next: "):  # fmt: skip
         assert words in done.stdout
-    answered = polyprompt(
+    answered = called(
         "predict", str(tmp_path / "run"), "-", text="Wellen im Meer\nein alter Fels\n"
     )
     assert [row["prediction"] for row in read_csv(answered.stdout)] == ["sea", "hill"]
@@ -148,7 +150,7 @@ def test_predict_keeps_order_and_other_columns(fitted, tmp_path):
     rows = [["id", "text", "note"], ["7", 'rock, "old"', "a"], ["3", "wave", "b,c"]] * 1
     with path.open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
-    done = polyprompt("predict", str(fitted.folder), str(path))
+    done = called("predict", str(fitted.folder), str(path))
     assert done.returncode == 0, done.stderr
     out = read_csv(done.stdout)
     assert [(r["id"], r["text"], r["note"]) for r in out] == [
@@ -165,11 +167,11 @@ def test_predict_reads_json_lines_and_standard_input(fitted):
     lines = (
         json.dumps({"text": "wave", "n": 1}) + "\n\n" + json.dumps({"text": "rock", "n": 2}) + "\n"
     )
-    done = polyprompt("predict", str(fitted.folder), "-", "--format", "jsonl", text=lines)
+    done = called("predict", str(fitted.folder), "-", "--format", "jsonl", text=lines)
     out = [json.loads(line) for line in done.stdout.splitlines()]
     assert [r["n"] for r in out] == [1, 2]
     assert set(out[0]) == {"text", "n", "prediction", "probability:hill", "probability:sea"}
-    plain = polyprompt("predict", str(fitted.folder), "-", text="wave\nrock\n")
+    plain = started("predict", str(fitted.folder), "-", text="wave\nrock\n")
     assert [r["text"] for r in read_csv(plain.stdout)] == ["wave", "rock"]
 
 
@@ -188,7 +190,7 @@ def test_predict_reads_json_lines_and_standard_input(fitted):
 def test_bad_input_to_predict_is_named(fitted, tmp_path, name, content, words):
     if content is not None:
         (tmp_path / name).write_text(content)
-    done = polyprompt("predict", str(fitted.folder), str(tmp_path / name))
+    done = called("predict", str(fitted.folder), str(tmp_path / name))
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
@@ -196,14 +198,14 @@ def test_bad_input_to_predict_is_named(fitted, tmp_path, name, content, words):
 
 def test_unusual_tables_come_back_as_they_were(fitted, tmp_path):
     (tmp_path / "a.csv").write_text(",text,n,n,prediction\n0,wave,1,2,old\n")
-    out = polyprompt("predict", str(fitted.folder), str(tmp_path / "a.csv")).stdout.splitlines()
+    out = called("predict", str(fitted.folder), str(tmp_path / "a.csv")).stdout.splitlines()
     assert out[0].startswith(",text,n,n,prediction,polyprompt:prediction,probability:hill")
     assert out[1].startswith("0,wave,1,2,old,")
     (tmp_path / "a.tsv").write_text('text\tn\n"wave\t1\nrock "x"\t2\n')
-    out = polyprompt("predict", str(fitted.folder), str(tmp_path / "a.tsv")).stdout.splitlines()
+    out = called("predict", str(fitted.folder), str(tmp_path / "a.tsv")).stdout.splitlines()
     assert [line.split("\t")[:2] for line in out[1:]] == [['"wave', "1"], ['rock "x"', "2"]]
     line = json.dumps({"text": "wave", "prediction": "old"}) + "\n"
-    done = polyprompt("predict", str(fitted.folder), "-", "--format", "jsonl", text=line)
+    done = called("predict", str(fitted.folder), "-", "--format", "jsonl", text=line)
     value = json.loads(done.stdout)
     assert value["prediction"] == "old"
     assert value["polyprompt:prediction"] in {"hill", "sea"}
@@ -212,11 +214,11 @@ def test_unusual_tables_come_back_as_they_were(fitted, tmp_path):
 def test_predict_may_write_over_its_input_and_keeps_what_it_answered(fitted, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text\nwave\nrock\n \n")
-    done = polyprompt("predict", str(fitted.folder), str(path), "-o", str(path))
+    done = called("predict", str(fitted.folder), str(path), "-o", str(path))
     assert done.returncode == 1
     assert "row 3: the text is empty. The 2 rows before it are written" in done.stderr
     assert [row["text"] for row in read_csv(path.read_text())] == ["wave", "rock"]
-    done = polyprompt("predict", str(fitted.folder), str(path), "-o", str(tmp_path / "a.csv" / "b"))
+    done = called("predict", str(fitted.folder), str(path), "-o", str(tmp_path / "a.csv" / "b"))
     assert "Cannot write" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -227,7 +229,7 @@ def test_predict_may_write_over_its_input_and_keeps_what_it_answered(fitted, tmp
 )
 def test_files_that_are_no_text_are_explained(fitted, tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content)
-    done = polyprompt("predict", str(fitted.folder), str(tmp_path / name))
+    done = called("predict", str(fitted.folder), str(tmp_path / name))
     assert done.returncode == 1
     assert words in done.stderr
 

@@ -14,6 +14,7 @@ from polyprompt.experiments.plan import plan_study
 from polyprompt.models.load import load_backbone
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 from polyprompt.records import Example
+from programs import called
 
 ROOT = Path(__file__).parent.parent
 PAPER = sorted((ROOT / "configs" / "philippy2024").glob("*-*.yaml"))
@@ -82,8 +83,6 @@ def test_the_configurations_agree_with_the_papers_table(sib200):
 
 
 def test_fit_and_predict_with_a_decoder(folders, tmp_path):
-    from test_cli_and_classifier import polyprompt
-
     table = tmp_path / "mine.csv"
     table.write_text("text,label\nwave,sea\nwaves,sea\nrock,hill\nrocks,hill\n")
     start = [
@@ -94,23 +93,21 @@ def test_fit_and_predict_with_a_decoder(folders, tmp_path):
         "--output",
         str(tmp_path / "run"),
     ]
-    refused = polyprompt(*start)
+    refused = called(*start)
     assert refused.returncode == 1
     assert "the word ' hill' for 'hill' is 5 pieces" in refused.stderr
     assert "head.several_pieces=mean" in refused.stderr
-    done = polyprompt(*start, "--set", "head.several_pieces=mean", "--set", "training.max_steps=2")
+    done = called(*start, "--set", "head.several_pieces=mean", "--set", "training.max_steps=2")
     assert done.returncode == 0, done.stderr
     assert "Fitted 2 labels on 4 examples" in done.stdout
-    answers = polyprompt("predict", str(tmp_path / "run"), "-", text="wave\nrock\n")
+    answers = called("predict", str(tmp_path / "run"), "-", text="wave\nrock\n")
     assert len(re.findall(r"\b(sea|hill)\b", answers.stdout)) >= 2
-    wrong = polyprompt(*start, "--set", "head.sevral_pieces=mean")
+    wrong = called(*start, "--set", "head.sevral_pieces=mean")
     assert "unknown key. Did you mean 'several_pieces'" in wrong.stderr
 
 
 def test_backbones_lists_the_decoders_with_their_terms():
-    from test_cli_and_classifier import polyprompt
-
-    out = " ".join(polyprompt("backbones").stdout.split())
+    out = " ".join(called("backbones").stdout.split())
     for words in ("pypi:gemma3-270m", "pypi:smollm2-135m", "Terms of Use", "FILE.gguf", "BLOOMZ"):
         assert words in out
 

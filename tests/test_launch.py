@@ -9,6 +9,7 @@ import sys
 import pytest
 import yaml
 
+from conftest import toy_settings, write_toy_task
 from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.claims import Claims
 from polyprompt.experiments.config import build_study
@@ -19,7 +20,7 @@ from polyprompt.experiments.launch.processes import Place, Processes, within
 from polyprompt.experiments.launch.schedule import Schedule
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.study import run_study, study_folders
-from studies import left
+from studies import killed_and_resumed, left
 
 
 def study_of(toy_study, name, **changes):
@@ -52,9 +53,16 @@ def program(path, *overrides):
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-@pytest.fixture
-def whole(toy_study):
-    study, _ = finish(study_of(toy_study, "whole"))
+@pytest.fixture(scope="module")
+def toy_task(tmp_path_factory):
+    """One task for all tests of this file, which all leave the same of it."""
+    return write_toy_task(tmp_path_factory.mktemp("task"))
+
+
+@pytest.fixture(scope="module")
+def whole(toy_task, tiny_folder, tmp_path_factory):
+    value = toy_settings(toy_task, tiny_folder, tmp_path_factory.mktemp("whole"))
+    study, _ = finish(study_of(value, "whole"))
     return left(study_folders(study))
 
 
@@ -70,44 +78,14 @@ def test_processes_leave_what_one_leaves(toy_study, whole):
     assert not (study.folder / "groups").exists()
 
 
-NURSERY = """
-import os, random, signal, sys, time
-import polars, torch, transformers
-import polyprompt.experiments.results, polyprompt.models.load, polyprompt.models.embedding
-from polyprompt.experiments import checkpoint
-from polyprompt.experiments.config import load_study
-from polyprompt.experiments.study import run_study
-
-torch.set_num_threads(1)
-checkpoint._SHARE = 0
-rng, kills = random.Random(0), 0
-while True:  # forks of a process that has imported everything and begun nothing
-    pid = os.fork()
-    if pid == 0:
-        for _ in run_study(load_study(sys.argv[1])):
-            pass
-        os._exit(0)
-    if kills < 10:
-        time.sleep(rng.uniform(0.1, float(sys.argv[2])))
-        os.kill(pid, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    kills += code == -signal.SIGKILL
-    if code != -signal.SIGKILL:
-        print(f"ended with {code} after {kills} kills")
-        break
-"""
-
-
 def test_killed_at_ten_random_moments_and_resumed_it_ends_as_one_left_alone(
     toy_study, tmp_path, whole
 ):
     value = study_of(toy_study, "killed")
     path = tmp_path / "killed.yaml"
     path.write_text(yaml.safe_dump(value))
-    command = [sys.executable, "-W", "ignore", "-c", NURSERY, str(path), "1.5"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.stdout == "ended with 0 after 10 kills\n", done.stdout + done.stderr
-    assert left(study_folders(build_study(value, "toy"))) == whole
+    for name in killed_and_resumed(path, kills=10, seconds=1.0):
+        assert left(study_folders(build_study(value | {"name": name}, "toy"))) == whole
 
 
 def test_two_programs_share_a_study(toy_study, tmp_path, whole):

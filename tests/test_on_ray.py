@@ -27,7 +27,14 @@ def _cluster(socket_enabled_for_module):
 
     os.environ["RAY_AUTH_MODE"] = "disabled"
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    first = {"worker_niceness": 0}  # else other tests on the same cores go before the actors
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="error",
+        _system_config=first,
+    )
     yield
     ray.shutdown()
 

@@ -19,6 +19,7 @@ from polyprompt.experiments.results import gather, write_reports
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.scoring.score import SCORE_COLUMNS, score_predictions
+from programs import called
 
 BASELINES = {
     "majority", "tfidf_svm", "zero_shot", "logistic_regression",
@@ -264,12 +265,11 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
         f"sys.argv = ['polyprompt', 'run', {str(study)!r}]\n"
         "main.main()\n"
     )
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     broken = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
-        env=environment,
+        env=os.environ | {"HF_HUB_OFFLINE": "1"},
         check=False,
     )
     assert broken.returncode == 130, broken.stderr
@@ -277,8 +277,7 @@ def test_ctrl_c_keeps_what_is_complete_and_the_same_command_goes_on(toy_study, t
     assert "Traceback" not in broken.stderr
     runs = Path(toy_study["output"]) / "toy"
     assert len(list(runs.glob("*/scores.parquet"))) == 1
-    command = [sys.executable, "-m", "polyprompt.cli.main", "run", str(study)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = called("run", str(study))
     assert done.returncode == 0, done.stderr
     assert "1 runs are complete, skipped" in done.stdout
     assert len(list(runs.glob("*/scores.parquet"))) == 2
