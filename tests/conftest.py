@@ -131,3 +131,16 @@ def toy_study(tmp_path: Path, toy_task: tuple[Path, Path], tiny_folder: Path) ->
 def examples_of(*texts: str) -> list[Example]:
     """Make unlabelled examples."""
     return [Example(str(i), "eng_Latn", {"text": text}) for i, text in enumerate(texts)]
+
+
+@pytest.fixture
+def texts_folder(tmp_path):
+    """Two made-up languages, of different letters."""
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    letters = {"eng_Latn": "abcd", "swh_Latn": "wxyz"}
+    for language, own in letters.items():
+        lines = ["".join(rng.choice(list(own + " "), 20)) for _ in range(60)]
+        (folder / f"{language}.txt").write_text("\n".join(lines) + "\n")
+    return folder

@@ -191,19 +191,6 @@ def test_losses_and_gradients_in_slices_are_those_of_the_whole():
     close(gradient, hidden.grad)
 
 
-@pytest.fixture
-def texts_folder(tmp_path):
-    """Two made-up languages, of different letters."""
-    folder = tmp_path / "texts"
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    letters = {"eng_Latn": "abcd", "swh_Latn": "wxyz"}
-    for language, own in letters.items():
-        lines = ["".join(rng.choice(list(own + " "), 20)) for _ in range(60)]
-        (folder / f"{language}.txt").write_text("\n".join(lines) + "\n")
-    return folder
-
-
 @pytest.fixture(scope="session")
 def decoder_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("languages-llama")

@@ -27,11 +27,19 @@ class Attention(StrEnum):
 
     ``causal``: every token at what stands before it (decoders). ``one_way``: words at words,
     soft tokens at everything (encoders whose text can be cached). ``full``: all at all.
+    ``encoder_decoder``: all of an encoder's tokens at one another, a decoder's at all of these and
+    at what stands before them in the decoder.
     """
 
     CAUSAL = "causal"
     ONE_WAY = "one_way"
     FULL = "full"
+    ENCODER_DECODER = "encoder_decoder"
+
+    @property
+    def answers_in_order(self) -> bool:
+        """Whether live tokens see only those of their block that do not stand behind them."""
+        return self in {Attention.CAUSAL, Attention.ENCODER_DECODER}
 
 
 class FamilyTraits(BaseModel):
@@ -86,6 +94,14 @@ FAMILIES = {
         adds_end_token=True,
         pooling="mean",
     ),
+    "seq2seq": FamilyTraits(
+        attentions=(Attention.ENCODER_DECODER,),
+        heads=("verbalizer", "choice", "language_model"),
+        learning_rate=0.3,
+        adds_end_token=True,
+        pooling="mean",
+        objective="spans",
+    ),
 }
 """Families of backbones by name."""
 
@@ -110,7 +126,7 @@ class BackboneSettings(Settings):
     """
 
     name: str = "pypi:multilingual-e5-small"
-    family: Literal["embedding", "causal", "masked"] | None = None
+    family: Literal["embedding", "causal", "masked", "seq2seq"] | None = None
     gguf_file: str | None = None
     attention: Attention | None = None
     revision: str | None = None

@@ -152,6 +152,29 @@ def noise_mask(
     return np.repeat(np.arange(len(sizes)) % 2 == 1, sizes)
 
 
+def whole_length(most: int, settings: LanguageModelSettings) -> int:
+    """Say how long a text may be of which so many tokens are left once spans are left out.
+
+    Args:
+        most: Tokens that are read, one end token and a sentinel per span among them.
+        settings: Density and mean span.
+
+    Returns:
+        Pieces of the text and the end token; for 256 and T5's settings 285.
+    """
+    length = most
+    while _read_of(length + 1, settings) <= most:
+        length += 1
+    return length
+
+
+def _read_of(length: int, settings: LanguageModelSettings) -> int:
+    """Count what is read of a text of so many pieces, its end token included."""
+    text = length - 1
+    noise = min(max(round(text * settings.density), 1), max(text - 1, 1))
+    return text - noise + max(round(noise / settings.mean_span), 1) + 1
+
+
 def _stretches(count: int, parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Divide a number into so many of 1 or more, every division equally likely."""
     cuts = np.sort(rng.choice(count - 1, parts - 1, replace=False)) + 1

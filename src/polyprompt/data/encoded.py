@@ -30,6 +30,7 @@ class Encoded:
         answers: How many answers are wanted: one per word that is tagged, or one.
         given: How many of the hard tokens are frozen soft prompts.
         variant: Whose frozen adapters it is read with: a language; empty for none.
+        decoder: Which of the hard runs is the first of the decoder; 0 where there is none.
         targets: Words that the tokens which are read one by one are to guess, where a model of
             language learns; in the order of ``reads``.
     """
@@ -47,6 +48,7 @@ class Encoded:
     answers: int = 1
     given: int = 0
     variant: str = ""
+    decoder: int = 0
     targets: NDArray[np.int64] = field(default_factory=_NONE.copy)
 
     @property

@@ -57,6 +57,7 @@ class Encoder:
         segmentation: Segmentation | None = None,
         sourced: Sourced = NOTHING_SOURCED,
         corruption: Corruption | None = None,
+        start: int | None = None,
     ) -> None:
         """Prepare an encoder.
 
@@ -71,6 +72,7 @@ class Encoder:
             segmentation: Cuts fields more finely; None for the tokenizer's own pieces.
             sourced: Frozen parts that inputs are read with.
             corruption: What is hidden of texts whose own words are guessed; None for other tasks.
+            start: What a decoder begins with, where the layout has one.
 
         Raises:
             ConfigError: The limit leaves no room for text, or there is no mask to be guessed.
@@ -85,6 +87,7 @@ class Encoder:
         self._blank = blank_pieces(tokenizer) if reading.piece else ()
         filled = [index for index, chunk in enumerate(self._chunks) if chunk.given is None]
         self._first, self._last = filled[0], filled[-1]
+        self._decoder, self._start = layout.decoder_run or 0, [] if start is None else [start]
         begin, end = special_tokens(tokenizer)
         self.begin, self._end = begin[: None if begins else 0], end[: None if ends else 0]
         fixed = self.whole([Example("", "", dict.fromkeys(layout.fields, "."))])[0].tokens
@@ -217,6 +220,7 @@ class Encoder:
             singles=sum(int((run.singles & (run.owners >= 0)).sum()) for run in runs),
             answers=example.answers,
             given=sum(prompts),
+            decoder=self._decoder,
             variant=example.language if example.language in self._sourced.variants else "",
         )
 
@@ -225,6 +229,10 @@ class Encoder:
         runs: list[list[NDArray[Any]]] = [[] for _ in range(self._runs)]
         for chunk, value in zip(self._chunks, chunks, strict=True):
             runs[chunk.run].append(value)
+        start = np.array(self._start if self._decoder else [], dtype=chunks[0].dtype)
+        if chunks[0].dtype == np.bool_:
+            start[:] = False
+        runs[-1].append(start)
         nothing = np.zeros(0, dtype=chunks[0].dtype)
         return tuple(np.concatenate([nothing, *run]) for run in runs)
 

@@ -2,9 +2,10 @@
 
 A code of 0 or more is a token id; code -1 - i is the i-th soft token of the run, slots one after
 the other. What no trained part can reach is frozen: under one-way attention all words but masks,
-under causal attention the words before the first slot, under full attention nothing. The places of
-a deep prompt are no codes: those of a prefix stand before position ``Shape.prefix``, those of a
-suffix between the frozen tokens and the others.
+under causal attention the words before the first slot, under full attention nothing. Of an encoder
+with a decoder, frozen is what stands in the encoder; where trained prompts do, engines compute it
+with each step. The places of a deep prompt are no codes: those of a prefix stand before position
+``Shape.prefix``, those of a suffix between the frozen tokens and the others.
 """
 
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ class Arranged:
         suffix_at: Position of the first place of a suffix.
         reads: Tokens whose states are wanted one by one, as indices of ``codes``.
         tails: Continuations of this input alone.
+        apart: Whether the others stand in a decoder, where places are counted anew.
     """
 
     codes: NDArray[np.int64]
@@ -59,6 +61,7 @@ class Arranged:
     suffix_at: int = 0
     reads: NDArray[np.int64] = field(default_factory=_NO_READS.copy)
     tails: Tails = ()
+    apart: bool = False
 
     def part(self, *, frozen: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the codes and positions of the frozen or of the live tokens."""
@@ -68,6 +71,8 @@ class Arranged:
     @property
     def end(self) -> int:
         """Position of what follows the input."""
+        if self.apart:
+            return int((~self.frozen).sum())
         return int(self.positions.max(initial=self.suffix_at - 1)) + 1
 
 
@@ -79,13 +84,9 @@ def arrange(encoded: Encoded, shape: Shape, attention: Attention) -> Arranged:
         shape: Of the run.
         attention: Decides what is frozen.
     """
-    pieces = [encoded.hard[0]]
-    at = 0
-    for index, run in enumerate(encoded.hard[1:]):
-        length = shape.lengths[index] if shape.lengths else 0
-        pieces += [-1 - np.arange(at, at + length), run]
-        at += length
-    codes = np.concatenate(pieces)
+    if attention is Attention.ENCODER_DECODER:
+        return _beside_decoder(encoded, shape)
+    codes = np.concatenate(_in_order(encoded, shape))
     hard = np.flatnonzero(codes >= 0)
     frozen = np.zeros(len(codes), dtype=bool)
     if attention is Attention.ONE_WAY:
@@ -104,6 +105,37 @@ def arrange(encoded: Encoded, shape: Shape, attention: Attention) -> Arranged:
         suffix_at=start + kept,
         reads=hard[encoded.reads[encoded.reads >= 0]],
         tails=encoded.continuations,
+    )
+
+
+def _in_order(encoded: Encoded, shape: Shape) -> list[NDArray[np.int64]]:
+    """Put soft tokens between an input's hard runs, but where a decoder begins."""
+    pieces, at, slots = [encoded.hard[0]], 0, iter(shape.lengths)
+    for index, run in enumerate(encoded.hard[1:], start=1):
+        length = 0 if index == encoded.decoder else next(slots, 0)
+        pieces += [-1 - np.arange(at, at + length), run]
+        at += length
+    return pieces
+
+
+def _beside_decoder(encoded: Encoded, shape: Shape) -> Arranged:
+    """Lay one input out over an encoder and a decoder, each with places of its own."""
+    pieces = _in_order(encoded, shape)
+    sizes = [len(piece) for piece in pieces]
+    read = sum(sizes[: 2 * encoded.decoder])  # a piece of soft tokens in front of each run but one
+    codes = np.concatenate(pieces)
+    frozen = np.arange(len(codes)) < read
+    positions = np.concatenate([np.arange(read), np.arange(len(codes) - read)])
+    hard = np.flatnonzero(codes >= 0)
+    return Arranged(
+        codes,
+        positions,
+        frozen,
+        ~frozen,
+        read,
+        reads=hard[encoded.reads[encoded.reads >= 0]],
+        tails=encoded.continuations,
+        apart=True,
     )
 
 

@@ -228,7 +228,7 @@ class CachedEngine(Engine):
             parts: Inputs and the live tokens of all runs that read them.
             table: The vectors that codes of soft tokens name.
         """
-        device, causal = self.backbone.device, self._attention is Attention.CAUSAL
+        device, causal = self.backbone.device, self._attention.answers_in_order
         sizes = [len(part.live.codes) for part in parts]
         hidden = parts[0].frozen.hidden[0, :0]
         if sum(sizes):

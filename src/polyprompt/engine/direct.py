@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import Attention
 from polyprompt.data.encoded import Encoded
-from polyprompt.engine.arrangement import Arranged, Shape, arrange
+from polyprompt.engine.arrangement import Arranged, Shape, arrange, shift_codes
 from polyprompt.engine.beside import beside
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
@@ -58,6 +58,8 @@ class DirectEngine(Engine):
     def _arrange(self, encoded: Encoded, shape: Shape) -> Arranged:
         """Lay one input out; nothing of it is computed before."""
         row = arrange(encoded, shape, self.backbone.facts.attention)
+        if row.apart:  # what the encoder made of it is computed with each pass
+            return row
         return replace(row, frozen=np.zeros(len(row.codes), dtype=bool))
 
     def _common(self, rows: Sequence[Arranged]) -> int:
@@ -96,6 +98,8 @@ class DirectEngine(Engine):
             runs: Whose prompts each of them is read with.
             prompts: Of all runs.
         """
+        if rows and rows[0].apart:
+            return self._beside_decoder(rows, runs, prompts)
         device, attention = self.backbone.device, self.backbone.facts.attention
         starts = prompts.starts()
         live = Live.of([[row] for row in rows], [[starts[run]] for run in runs], self.branches)
@@ -116,3 +120,22 @@ class DirectEngine(Engine):
             torch.zeros((len(rows), 1), dtype=torch.long, device=device),
         )
         return live.states(nothing, hidden)
+
+    def _beside_decoder(
+        self, rows: Sequence[Arranged], runs: Sequence[int], prompts: Prompts
+    ) -> States:
+        """Run the encoder over what stands in it, and the decoder over the rest."""
+        device, table = self.backbone.device, torch.cat(prompts.vectors)
+        starts = [prompts.starts()[run] for run in runs]
+        parts = [row.part(frozen=True) for row in rows]
+        codes = [shift_codes(own, at) for (own, _), at in zip(parts, starts, strict=True)]
+        places = np.concatenate([own for _, own in parts])
+        blocks = lay_out([[len(own)] for own in codes], places, device, causal=False)
+        x = self.look_up(torch.from_numpy(np.concatenate(codes)).to(device), table)
+        frozen = self.backbone.read_encoder(x, blocks)
+        live = Live.of([[row] for row in rows], [[at] for at in starts], self.branches)
+        x = self.look_up(torch.from_numpy(live.codes).to(device), table)
+        part = Part(live.blocks(device, causal=True), frozen)
+        hidden = self.backbone.extend(x, [part])
+        self.backbone.work.sentences += len(rows)
+        return live.states(frozen, hidden)

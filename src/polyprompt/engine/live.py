@@ -32,6 +32,7 @@ class Live:
         reads: Tokens that are read one by one, by input and run: the place among the input's
             frozen tokens, or -1, and that among the live ones.
         tails: Each input's own continuations, B.
+        apart: Whether they stand in a decoder, and what is frozen in an encoder.
     """
 
     codes: NDArray[np.int64]
@@ -42,6 +43,7 @@ class Live:
     answers: NDArray[np.int64]
     reads: tuple[tuple[NDArray[np.int64], ...], ...]
     tails: tuple[tuple[Tails, ...], ...]
+    apart: bool = False
 
     @staticmethod
     def of(
@@ -88,6 +90,7 @@ class Live:
             np.concatenate(answers).reshape(shape),
             tuple(reads),
             tuple(tuple(row.tails for row in of_input) for of_input in rows),
+            rows[0][0].apart,
         )
 
     def blocks(
@@ -113,6 +116,8 @@ class Live:
         device, shape = hidden.device, self.answers.shape[:2]
         block = np.repeat(np.arange(shape[0] * shape[1]), np.concatenate(self.sizes))
         trunk = np.flatnonzero(self.branches == 0)
+        last = self._last(frozen, hidden, block, trunk)
+        trunk = trunk[:0] if self.apart else trunk  # a text's mean is that of what is read
         own = torch.from_numpy(block[trunk]).to(device)
         text = (frozen.hidden.float() * frozen.mask[..., None]).sum(1)
         total = text.repeat_interleave(shape[1], 0)
@@ -121,7 +126,6 @@ class Live:
         lengths = frozen.mask.sum(1).repeat_interleave(shape[1])
         mean = total / (lengths + torch.from_numpy(counts).to(device)).clamp(min=1)[:, None]
         answers = hidden[torch.from_numpy(self.answers).to(device)]
-        last = self._last(frozen, hidden, block, trunk)
         tokens, sizes = self._tokens(frozen, hidden)
         return States(
             mean.unflatten(0, shape).transpose(0, 1).flatten(0, 1),
@@ -163,6 +167,8 @@ class Live:
         text = frozen.hidden[rows, column].repeat_interleave(runs, 0)
         if not len(hidden):
             return text
+        if self.apart:
+            furthest = torch.full_like(furthest, -1)
         behind = torch.from_numpy(place).to(hidden.device) > furthest.repeat_interleave(runs)
         live = hidden[torch.from_numpy(token).to(hidden.device)]
         return torch.where(behind[:, None], live, text)

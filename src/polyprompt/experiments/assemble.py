@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyprompt.capabilities import FAMILIES, EngineSettings, RunSettings
-from polyprompt.data.corruption import CorruptedInputs, Corruption
+from polyprompt.data.corruption import CorruptedInputs, Corruption, whole_length
 from polyprompt.data.encoded import NOTHING_SOURCED, Encoded, Reading, Sourced
 from polyprompt.data.encoding import Encoder
 from polyprompt.data.lazy import inputs_of
@@ -218,6 +218,11 @@ def build_encoder(
     """
     facts, chosen, head = backbone.facts, settings.backbone, head_of(settings)
     reading, cut = reading_of(head), settings.segmentation
+    if chosen.family == "seq2seq":
+        layout = layout.with_decoder()
+    most = chosen.max_tokens
+    if isinstance(head, LanguageModelSettings) and head.objective == "spans":
+        most = whole_length(most, head)  # of which so many are left once spans are left out
     behind = layout.prompt_length + layout.given_length + settings.deep_places
     behind += max(continued, reading.continued)
     check_positions(settings, behind, facts.max_positions, facts.name)
@@ -226,12 +231,13 @@ def build_encoder(
         backbone.tokenizer,  # type: ignore[arg-type]  # transformers' class has more overloads
         layout,
         facts.text_prefix,
-        chosen.max_tokens,
+        most,
         begins=begins and chosen.special_tokens,
         ends=chosen.special_tokens and FAMILIES[chosen.family].adds_end_token,
         reading=reading,
         segmentation=cut and segmentation_of(cut, backbone.tokenizer),
         sourced=sourced,
+        start=backbone.start_token,
         corruption=Corruption(head, vocabulary_of(backbone.tokenizer))  # type: ignore[arg-type]  # as above
         if isinstance(head, LanguageModelSettings)
         else None,

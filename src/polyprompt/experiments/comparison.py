@@ -156,7 +156,8 @@ class Baselines:
         if head not in self._zero_shot:
             self._zero_shot[head] = yield from self._instructed.zero_shot(run)
         scores: Scores = {"zero_shot_instruction": self._zero_shot[head]}
-        if self._group.engine.backbone.facts.guesses_masks:
+        backbone = self._group.engine.backbone
+        if backbone.facts.guesses_masks or backbone.start_token is not None:
             return (
                 scores,
                 "no in-context baseline: examples stand in front of a decoder's text alone",

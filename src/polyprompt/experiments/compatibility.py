@@ -137,6 +137,11 @@ def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
             f"record: {listing(inside)} of layers with a deep prompt beside them are not recorded. "
             "Take it out of record."
         )
+    if inside and settings.backbone.family == "seq2seq":
+        raise ConfigError(
+            f"record: {listing(inside)} of an encoder with a decoder are not recorded. Take it out "
+            "of record."
+        )
     head = head_of(settings)
     assert settings.backbone.family is not None
     usual = FAMILIES[settings.backbone.family].pooling
@@ -222,10 +227,37 @@ def _check_layout(settings: RunSettings, layout: Layout) -> None:
             "Write e.g. layout='{text} {mask}{task:10}', or set backbone.family=embedding to read "
             "it as a sentence encoder."
         )
+    _check_decoder(settings, layout)
     if not guesses and layout.masks:
         raise ConfigError(
             "The layout has a {mask}, which only a verbalizer over a masked language model reads. "
             "Take it out."
+        )
+
+
+def _check_decoder(settings: RunSettings, layout: Layout) -> None:
+    """Check what stands in a decoder, and that there is one.
+
+    Raises:
+        ConfigError: The backbone has none behind an encoder, or something else stands there than
+            soft prompts; or a part is asked for that an encoder with a decoder has no place for.
+    """
+    has_decoder = settings.backbone.family == "seq2seq"
+    if layout.decoder_run is not None and not has_decoder:
+        raise ConfigError(
+            "The layout has a {decoder}, which only an encoder with a decoder (T5, mT5) has. Take "
+            "it out."
+        )
+    if layout.decoder_run is not None and any(layout.hard_runs()[layout.decoder_run :]):
+        raise ConfigError(
+            "The layout has words or texts behind {decoder}. Only soft prompts stand in the "
+            "decoder, in front of its start token; put the others in front of {decoder}."
+        )
+    if has_decoder and settings.deep_prompts:
+        name = next(iter(settings.deep_prompts))
+        raise ConfigError(
+            f"parts.{name}: an encoder with a decoder has no place for a part of kind deep_prompt. "
+            "Take a soft_prompt, e.g. layout='{task:20}{text}', or a bottleneck_adapter."
         )
 
 

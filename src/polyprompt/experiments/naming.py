@@ -85,7 +85,7 @@ def group_key(
         value["words"] = [head.words, head.leading_space, head.several_pieces]
     value["optimiser"] = settings.training.optimiser
     value["sourced"] = sourced.contents()
-    value["layout"] = [repr(run) for run in layout.hard_runs()]
+    value["layout"] = [*(repr(run) for run in layout.hard_runs()), layout.decoder_run]
     value["kinds"] = sorted(
         f"{part_name} {part.kind} {getattr(part, 'position', '')}"
         for part_name, part in settings.parts.items()

@@ -169,6 +169,8 @@ def _sites(index: int, layer: nn.Module) -> list[_Site]:
     if getattr(layer, "do_layer_norm_before", True) is False:  # OPT-350M
         modules = _of(layer, "self_attn_layer_norm"), _of(layer, "final_layer_norm")
         return _both(index, modules, "norm")
+    if _of(layer, "layer.0.SelfAttention") is not None:  # T5's sub-layers add the stream themselves
+        return _both(index, (_of(layer, "layer.0"), layer), "stream")
     sites = [_Site(index, "feed_forward", layer, "stream")]
     of_bloom = _of(layer, "self_attention")  # adds the stream itself
     if of_bloom is not None:

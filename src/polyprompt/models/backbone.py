@@ -6,7 +6,7 @@ Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprompt.capabilities import Attention
+from polyprompt.errors import BackboneError
 from polyprompt.models.attachments import Attachments
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.unfrozen import Unfrozen
@@ -32,12 +33,59 @@ class Frozen:
         hidden: Last-layer states, B T D.
         mask: Which tokens are real, B T.
         positions: Their places in the whole input, B T.
+        decoded: Of a model with a decoder, what its own tokens computed so far; the rest is the
+            encoder's part then. None where there is no decoder, or nothing in it yet.
     """
 
     layers: KeysValues
     hidden: Float[Tensor, "B T D"]
     mask: Bool[Tensor, "B T"]
     positions: Int[Tensor, "B T"]
+    decoded: "Frozen | None" = None
+
+    def with_live(
+        self, layers: KeysValues, blocks: Blocks, *, of_decoder: bool = False
+    ) -> "Frozen":
+        """Give what is there once live tokens, one block per input, are no longer live.
+
+        Args:
+            layers: Their keys and values.
+            blocks: Theirs.
+            of_decoder: Whether they are a decoder's own.
+        """
+        if of_decoder:
+            before = self.decoded or self._empty(layers)
+            return replace(self, decoded=before.with_live(layers, blocks))
+        real, places = blocks.real.flatten(1), blocks.positions[blocks.place].flatten(1)
+        nothing = self.hidden.new_zeros(*real.shape, self.hidden.shape[-1])
+        return Frozen(
+            tuple(
+                (torch.cat([keys, new], 2), torch.cat([values, own], 2))
+                for (keys, values), (new, own) in zip(self.layers, layers, strict=True)
+            ),
+            torch.cat([self.hidden, nothing], 1),
+            torch.cat([self.mask, real], 1),
+            torch.cat([self.positions, places.masked_fill(~real, 0)], 1),
+        )
+
+    def _empty(self, layers: KeysValues) -> "Frozen":
+        """Give no tokens for the same inputs."""
+        return Frozen(
+            tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in layers),
+            self.hidden[:, :0],
+            self.mask[:, :0],
+            self.positions[:, :0],
+        )
+
+    def rows(self, index: Int[Tensor, " M"]) -> "Frozen":
+        """Select inputs, some of them perhaps several times."""
+        return Frozen(
+            tuple((keys[index], values[index]) for keys, values in self.layers),
+            self.hidden[index],
+            self.mask[index],
+            self.positions[index],
+            None if self.decoded is None else self.decoded.rows(index),
+        )
 
 
 @dataclass(frozen=True)
@@ -164,6 +212,8 @@ class Backbone(ABC):
     """Whether passes are packed; otherwise they are padded."""
     layers: tuple[nn.Module, ...]
     """As transformers marks them."""
+    start_token: int | None = None
+    """What a decoder that stands behind an encoder begins with; None for other models."""
     autocast: torch.dtype | None = None
     """Precision in which passes with gradient multiply; None for that of the weights."""
     checkpointing: bool = False
@@ -258,6 +308,30 @@ class Backbone(ABC):
             x: Table-space vectors of the live tokens, part by part; gradients flow into them.
             parts: What they stand behind, and how.
         """
+
+    @abstractmethod
+    def grow(self, x: Float[Tensor, "N D"], part: Part) -> tuple[Float[Tensor, "N D"], Frozen]:
+        """Compute the states of live tokens, and keep their keys and values for what follows.
+
+        Args:
+            x: Table-space vectors of the live tokens, one block per input.
+            part: What they stand behind.
+
+        Returns:
+            States, and what is frozen from now on.
+        """
+
+    def read_encoder(
+        self,
+        x: Float[Tensor, "N D"],  # noqa: ARG002 (for models with a decoder)
+        blocks: Blocks,  # noqa: ARG002 (as above)
+    ) -> Frozen:
+        """Read what stands in the encoder of a model that has a decoder; gradients flow into ``x``.
+
+        Raises:
+            BackboneError: It has none.
+        """
+        raise BackboneError(f"{self.facts.name} has no encoder apart from its decoder.")
 
     @abstractmethod
     def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:

@@ -35,6 +35,14 @@ def reading(layers: KeysValues) -> Cache:
     return Cache(layers=[_FrozenLayer(keys, values) for keys, values in layers])
 
 
+def growing(layers: KeysValues) -> DynamicCache:
+    """Give a cache that begins with keys and values, and keeps those of a pass behind them."""
+    cache = DynamicCache()
+    for index, (keys, values) in enumerate(layers):
+        cache.update(keys, values, index)
+    return cache
+
+
 def kept(cache: DynamicCache) -> KeysValues:
     """Take the keys and values that a forward pass left in a cache."""
     pairs = []

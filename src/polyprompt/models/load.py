@@ -12,6 +12,7 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -29,13 +30,15 @@ from polyprompt.models.hub import WAYS_OUT, hub_model
 from polyprompt.models.locate import Location, locate, max_positions
 from polyprompt.models.masked import MaskedBackbone
 from polyprompt.models.precision import check_device, reading_dtype
-from polyprompt.models.probe import probe_decoder, probe_encoder
+from polyprompt.models.probe import probe_decoder, probe_encoder, probe_seq2seq
 from polyprompt.models.pypi import converted_folder, wheel_model
+from polyprompt.models.seq2seq import Seq2SeqBackbone
 
 _CLASSES: dict[str, Any] = {
     "causal": AutoModelForCausalLM,
     "embedding": AutoModel,
     "masked": AutoModelForMaskedLM,
+    "seq2seq": AutoModelForSeq2SeqLM,
 }
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _UNBOUNDED_POSITIONS = 2048
@@ -94,7 +97,8 @@ def wrap(
     """
     attention = settings.attention or FAMILIES[place.family].attentions[0]
     prefix, notes = _prefix_and_notes(place)
-    offset = 0 if place.family == "causal" else _position_offset(model)
+    counted = place.family in {"embedding", "masked"}  # by a table of absolute positions
+    offset = _position_offset(model) if counted else 0
     facts = BackboneFacts(
         name=settings.name,
         identity=place.identity,
@@ -125,6 +129,10 @@ def _probed(
         decoder = CausalBackbone(model, tokenizer, facts)
         probe_decoder(decoder)
         return decoder
+    if family == "seq2seq":
+        seq2seq = Seq2SeqBackbone(model, tokenizer, facts)
+        probe_seq2seq(seq2seq)
+        return seq2seq
     kind = MaskedBackbone if family == "masked" else EmbeddingBackbone
     encoder = kind(model, tokenizer, facts, offset)
     if facts.attention is Attention.ONE_WAY:

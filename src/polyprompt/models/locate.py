@@ -15,6 +15,9 @@ from polyprompt.models.pypi import wheel_model
 ENCODERS = frozenset({"bert", "roberta", "xlm-roberta", "camembert", "electra", "ernie"})
 """Model types of the embedding family: encoders with a table of absolute positions."""
 
+SEQ2SEQ = frozenset({"t5", "mt5"})
+"""Model types of the seq2seq family."""
+
 _MODEL_FILES = frozenset({".json", ".safetensors", ".gguf", ".model", ".txt"})
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "seq_length")
@@ -28,7 +31,7 @@ class Location:
         kind: Wheels of PyPI, a local folder, a GGUF file, or the Hub.
         name: The model's name, folder or file.
         identity: Changes when the contents change.
-        family: ``embedding``, ``causal`` or ``masked``.
+        family: ``embedding``, ``causal``, ``masked`` or ``seq2seq``.
         model_type: As transformers calls it; empty where it is not known yet.
         max_positions: Most tokens of an input; None where it is not known yet.
         commit: Of the Hub; empty for others.
@@ -163,6 +166,8 @@ def family_of(config: Mapping[str, Any], name: str) -> str:
     if kind in ENCODERS and not config.get("is_decoder"):
         guesses = any("ForMaskedLM" in name for name in config.get("architectures") or ())
         return "masked" if guesses else "embedding"
+    if kind in SEQ2SEQ:
+        return "seq2seq"
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
         MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
@@ -173,8 +178,9 @@ def family_of(config: Mapping[str, Any], name: str) -> str:
         return "causal"
     raise BackboneError(
         f"{name} is of the type '{kind or 'unknown'}'; expected a decoder with a language-model "
-        f"head, or an encoder ({', '.join(sorted(ENCODERS))}). If it is one of the two, set "
-        "backbone.family=causal, embedding or masked."
+        f"head, an encoder ({', '.join(sorted(ENCODERS))}), or one with a decoder "
+        f"({', '.join(sorted(SEQ2SEQ))}). If it is one of these, set backbone.family=causal, "
+        "embedding, masked or seq2seq."
     )
 
 

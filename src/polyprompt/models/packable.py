@@ -11,12 +11,14 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 from transformers.models.bloom.modeling_bloom import BloomAttention
+from transformers.models.mt5.modeling_mt5 import MT5Attention
+from transformers.models.t5.modeling_t5 import T5Attention
 from transformers.models.xglm.modeling_xglm import XGLMAttention
 
 from polyprompt.models.packed import Pack, current_pack
 from polyprompt.models.takeover import own_forward
 
-PackedForward = Callable[..., tuple[Tensor, None]]
+PackedForward = Callable[..., tuple[Any, ...]]
 
 
 def _bloom(
@@ -42,7 +44,34 @@ def _xglm(module: XGLMAttention, pack: Pack, hidden: Tensor, **_: Any) -> tuple[
     return module.out_proj(states.flatten(1)[None]), None
 
 
-_FORWARDS: dict[type[nn.Module], PackedForward] = {BloomAttention: _bloom, XGLMAttention: _xglm}
+def _t5(
+    module: T5Attention | MT5Attention,
+    pack: Pack,
+    hidden: Tensor,
+    key_value_states: Tensor | None = None,
+    position_bias: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor | None, None]:
+    """Attend as T5 does, to its own stack or to the encoder; the pack knows the positions."""
+
+    def heads(project: nn.Module) -> Tensor:
+        return project(hidden)[0].unflatten(-1, (module.n_heads, -1)).transpose(0, 1)
+
+    assert module.layer_idx is not None
+    pack.enter(module.layer_idx)
+    if key_value_states is None:
+        states = pack.attend(heads(module.q), heads(module.k), heads(module.v), module.scaling)
+    else:
+        states = pack.attend_to_encoder(heads(module.q), module.scaling)
+    return module.o(states.flatten(1)[None]), position_bias, None
+
+
+_FORWARDS: dict[type[nn.Module], PackedForward] = {
+    BloomAttention: _bloom,
+    XGLMAttention: _xglm,
+    T5Attention: _t5,
+    MT5Attention: _t5,
+}
 
 
 def make_packable(model: nn.Module) -> None:

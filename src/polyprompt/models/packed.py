@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 
-from polyprompt.models.backbone import Part
+from polyprompt.models.backbone import Frozen, Part
 from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.parts import How, PartAttention
+from polyprompt.models.relative import RelativeBias
 
 NAME = "polyprompt_packed"
 
@@ -41,6 +42,8 @@ class Pack:
         windows: Sequence[int | None],
         slopes: Float[Tensor, " H"] | None = None,
         *,
+        relative: RelativeBias | None = None,
+        read: Sequence[Frozen | None] = (),
         keep: bool = False,
         checkpointing: bool = False,
     ) -> None:
@@ -50,6 +53,8 @@ class Pack:
             parts: Of its tokens, in order.
             windows: How far back each layer sees, in places; None for all the way.
             slopes: ALiBi's slope of each head; None for other models.
+            relative: T5's numbers for distances; None for other models.
+            read: What an encoder made of each part's inputs, which a decoder's tokens read.
             keep: Whether keys and values are wanted.
             checkpointing: Whether layers are to be computed again.
         """
@@ -58,7 +63,8 @@ class Pack:
         self.checkpointing = checkpointing
         self.calls = 0
         self.windows = windows
-        self._parts = [PartAttention(part, slopes) for part in parts]
+        self._parts = [PartAttention(part, slopes, relative) for part in parts]
+        self._read = tuple(read)
         self._sizes = [len(part.blocks.positions) for part in parts]
         self._layer = 0
 
@@ -88,6 +94,17 @@ class Pack:
             if self.layers is not None:
                 self.layers.append((k[:, :, 0].contiguous(), v[:, :, 0].contiguous()))
             out.append(part.attend(q, k, v, how))
+        return out[0] if len(out) == 1 else torch.cat(out)
+
+    def attend_to_encoder(
+        self, query: Float[Tensor, "H N K"], scale: float
+    ) -> Float[Tensor, "N H K"]:
+        """Let a decoder's tokens attend to what an encoder made of their inputs, part by part."""
+        out = []
+        queries = query.split(self._sizes, dim=1)
+        for part, frozen, own in zip(self._parts, self._read, queries, strict=True):
+            assert frozen is not None
+            out.append(part.attend_to(frozen, part.spread(own), self._layer, scale))
         return out[0] if len(out) == 1 else torch.cat(out)
 
 

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from polyprompt.models.backbone import Part
+from polyprompt.models.backbone import Frozen, Part
 from polyprompt.models.blocks import Blocks
+from polyprompt.models.relative import RelativeBias
 
 _Key = tuple[int | None, torch.device]
 
@@ -40,10 +41,12 @@ class PartAttention:
     Attributes:
         part: Its tokens and what they stand behind.
         slopes: ALiBi's slope of each head; None for other models.
+        relative: T5's numbers for distances; None for other models.
     """
 
     part: Part
     slopes: Float[Tensor, " H"] | None
+    relative: RelativeBias | None = None
     _known: "dict[_Key, _Bias]" = field(default_factory=dict)
     _blocks: dict[torch.device, Blocks] = field(default_factory=dict)
 
@@ -68,6 +71,17 @@ class PartAttention:
             out = _alone(q, k, v, bias.own, how)
         else:
             out = self._over_text(q.unflatten(1, (k.shape[1], -1)), k, v, bias, how)
+        return self._blocks_on(q.device).gather(out.transpose(0, 1)).transpose(0, 1)
+
+    def attend_to(
+        self, frozen: Frozen, q: Float[Tensor, "B H G S K"], layer: int, scale: float
+    ) -> Float[Tensor, "N H K"]:
+        """Attend to what an encoder made of the part's inputs, and to nothing else."""
+        keys, values = (x.to(q.device) for x in frozen.layers[layer])
+        mask = _as_bias(frozen.mask.to(q.device)[:, None, None, :], q.dtype)
+        scores = (q * scale).flatten(2, 3) @ keys.transpose(-1, -2) + mask
+        weights = scores.softmax(-1, dtype=torch.float32).to(q.dtype)
+        out = (weights @ values).unflatten(2, q.shape[2:4])
         return self._blocks_on(q.device).gather(out.transpose(0, 1)).transpose(0, 1)
 
     def _blocks_on(self, device: torch.device) -> Blocks:
@@ -134,6 +148,8 @@ class PartAttention:
         if window is not None:
             sees = sees & (places[..., :, None] - places[..., None, :] < window)
         own = _as_bias(sees, like.dtype)[:, None]
+        if self.relative is not None:
+            return own + self.relative.between(places, places).to(like.dtype)
         if self.slopes is None:
             return own
         return own + self._alibi(places - last[:, :, None], like.dtype)[..., None, :]
@@ -149,6 +165,8 @@ class PartAttention:
         if window is not None:
             mask = mask & (places[..., None] - standing[:, None, None, :] < window)
         text = _as_bias(mask, like.dtype)[:, None]
+        if self.relative is not None:
+            return text + self.relative.between(places, standing[:, None, :]).to(like.dtype)
         if self.slopes is None:
             return text
         back = standing[:, None] - last[:, :, None]

@@ -19,7 +19,7 @@ from polyprompt.models.attachments import Attachments
 from polyprompt.models.backbone import Backbone, Frozen, Inside, LayerFacts, Part
 from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.checkpoint import make_checkpointable
-from polyprompt.models.frozen_cache import kept, reading
+from polyprompt.models.frozen_cache import growing, kept, reading
 from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, Switch, attends_by_packs
@@ -191,6 +191,21 @@ class PackingBackbone(Backbone):
         pieces = x.split([len(part.blocks.positions) for part in parts])
         return torch.cat([self._behind(*pair) for pair in zip(pieces, parts, strict=True)])
 
+    def grow(self, x: Float[Tensor, "N D"], part: Part) -> tuple[Float[Tensor, "N D"], Frozen]:
+        """Compute the states of live tokens, and keep their keys and values; see ``Backbone``."""
+        assert part.frozen is not None
+        self._count(x, part.blocks)
+        if self.packs:
+            pack = self.pack([part], keep=True)
+            states = self.packed(x, pack)
+            assert pack.layers is not None
+            return states, part.frozen.with_live(tuple(pack.layers), part.blocks)
+        cache = growing(part.frozen.layers)
+        states = self._behind(x, part, cache)
+        places = part.blocks.place.shape[1:].numel()
+        new = tuple((keys[:, :, -places:], values[:, :, -places:]) for keys, values in kept(cache))
+        return states, part.frozen.with_live(new, part.blocks)
+
     def whole(self, x: Float[Tensor, "N D"], blocks: Blocks) -> Float[Tensor, "N D"]:
         """Compute the states of whole inputs, one block each."""
         self._count(x, blocks)
@@ -199,13 +214,19 @@ class PackingBackbone(Backbone):
         rows, places = padded.rows(blocks, x), padded.places(blocks)
         return padded.tokens(blocks, self.forward(rows, places, padded.pattern(blocks)))
 
-    def _behind(self, x: Tensor, part: Part) -> Tensor:
-        """Compute the states of one part's live tokens by a padded pass."""
+    def _behind(self, x: Tensor, part: Part, cache: Any = None) -> Tensor:
+        """Compute the states of one part's live tokens by a padded pass.
+
+        Args:
+            x: Their vectors.
+            part: What they stand behind.
+            cache: That has it and keeps theirs, too; None for one that keeps nothing.
+        """
         blocks = part.blocks
         positions, before = padded.places(blocks), padded.before(part, x.dtype)
         key_positions = torch.cat([before.positions, positions], dim=1)
         allowed = torch.cat([before.allowed, padded.pattern(blocks)], dim=2)
-        cache = reading(before.layers) if before.layers else None
+        cache = cache or (reading(before.layers) if before.layers else None)
         states = self.run(padded.rows(blocks, x), positions, allowed, key_positions, cache)
         return padded.tokens(blocks, states)
 

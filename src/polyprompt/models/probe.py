@@ -8,6 +8,7 @@ from polyprompt.errors import BackboneError
 from polyprompt.models.backbone import Backbone, Part
 from polyprompt.models.blocks import lay_out
 from polyprompt.models.causal import CausalBackbone
+from polyprompt.models.seq2seq import Seq2SeqBackbone
 
 ENCODER_TOLERANCE = 1e-3
 CAUSAL_TOLERANCE = 1e-4
@@ -70,6 +71,39 @@ def probe_decoder(backbone: CausalBackbone, tolerance: float = CAUSAL_TOLERANCE)
     for ours, theirs in pairs:
         _check(backbone, ours, theirs, tolerance, advice)
     _check(backbone, *scores, tolerance, advice, "score of the next word")
+
+
+def probe_seq2seq(backbone: Seq2SeqBackbone, tolerance: float = CAUSAL_TOLERANCE) -> None:
+    """Refuse an encoder with a decoder that computes something else than transformers' own pass.
+
+    Three texts of several lengths are encoded together and answered by two runs side by side.
+
+    Raises:
+        BackboneError: The greatest relative difference, of the encoder's states or of the scores of
+            what follows the decoder's tokens, is above ``tolerance``.
+    """
+    lengths, words = [5, 1, 3], len(backbone.table)
+    texts = [torch.arange(4, 4 + n, device=backbone.device) % words for n in lengths]
+    behind = torch.tensor([backbone.start_token, 5 % words, 6 % words], device=backbone.device)
+    places = np.concatenate([np.arange(n) for n in lengths])
+    blocks = lay_out([[n] for n in lengths], places, backbone.device, causal=False)
+    live = lay_out([[3, 2]] * 3, np.tile([0, 1, 2, 0, 1], 3), backbone.device, causal=True)
+    advice = "This model cannot be used; T5 and mT5 can."
+    try:
+        with torch.no_grad():
+            frozen = backbone.encode(backbone.embed(torch.cat(texts)), blocks)
+            asked = torch.cat([behind, behind[:2]] * 3)
+            states = backbone.extend(backbone.embed(asked), [Part(live, frozen)])
+            ours = backbone.unembed(states).unflatten(0, (3, 5))
+            theirs = [backbone.reference(text, behind) for text in texts]
+    except _FAILURES as error:
+        raise BackboneError(
+            f"{backbone.facts.name} cannot be run ({_first_line(error)}). {advice}"
+        ) from error
+    for row, (scores, read) in enumerate(theirs):
+        _check(backbone, frozen.hidden[row, : lengths[row]], read, tolerance, advice, "encoder")
+        both = torch.cat([scores, scores[:2]])
+        _check(backbone, ours[row], both, tolerance, advice, "decoder")
 
 
 def _two_runs(backbone: CausalBackbone, lengths: list[int]) -> tuple[Tensor, Tensor]:

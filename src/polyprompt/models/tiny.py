@@ -11,17 +11,20 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     BertConfig,
     BloomConfig,
     Gemma3TextConfig,
     GPT2Config,
     LlamaConfig,
     MistralConfig,
+    MT5Config,
     OPTConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen3Config,
+    T5Config,
     XGLMConfig,
     XLMRobertaConfig,
 )
@@ -40,11 +43,21 @@ _SIZES: dict[str, Any] = {
 }
 
 
-def tiny_tokenizer(*, masks: bool = False) -> PreTrainedTokenizerFast:
+_SEQ2SEQ: dict[str, Any] = {
+    "d_model": 32, "d_kv": 12, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2,
+    "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20,
+    "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1,
+}  # fmt: skip
+"""Heads of T5 may be wider than their share of the width."""
+
+
+def tiny_tokenizer(*, masks: bool = False, sentinels: int = 0) -> PreTrainedTokenizerFast:
     """Build a tokenizer whose words are single characters, with begin and end tokens.
 
     Args:
         masks: Whether it has a mask, too.
+        sentinels: How many of T5's words that stand for spans it has; with them it puts nothing in
+            front of a text, as T5's.
     """
     words = [
         "<s>",
@@ -55,12 +68,13 @@ def tiny_tokenizer(*, masks: bool = False) -> PreTrainedTokenizerFast:
         *string.digits,
         *" .,:!?'-",
         *(["<mask>"] if masks else []),
+        *(f"<extra_id_{number}>" for number in range(sentinels)),
     ]
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))  # noqa: S106
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+        single="$A </s>" if sentinels else "<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -98,6 +112,8 @@ def _config(kind: str, vocabulary: int, scale: float) -> PreTrainedConfig:
             **common, **grouped, **narrow,
             layer_types=["sliding_attention", "full_attention", "sliding_attention"],
         ),
+        "t5": lambda: T5Config(**_SEQ2SEQ, vocab_size=vocabulary, initializer_factor=scale),
+        "mt5": lambda: MT5Config(**_SEQ2SEQ, vocab_size=vocabulary, initializer_factor=scale),
         "qwen3": lambda: Qwen3Config(**common, **grouped),
         "mistral": lambda: MistralConfig(**common, **grouped, **narrow),
         "opt": lambda: OPTConfig(
@@ -111,6 +127,12 @@ def _config(kind: str, vocabulary: int, scale: float) -> PreTrainedConfig:
 
 MASKED = "-masked"
 
+SEQ2SEQ = ("t5", "mt5")
+"""Kinds of tiny encoders with a decoder."""
+
+SENTINELS = 20
+"""Words of theirs that stand for spans."""
+
 ODD_DECODERS = ("llama_wide",)
 """Kinds of tiny decoders with heads wider than their share of the width."""
 
@@ -123,16 +145,19 @@ def tiny_model(kind: str, seed: int = 0, scale: float = 0.3) -> PreTrainedModel:
 
     Args:
         kind: Its ``model_type`` in transformers: ``bert``, ``xlm-roberta`` (with ``MASKED`` behind
-            it: with its language-model head), or one of ``DECODERS``.
+            it: with its language-model head), or one of ``DECODERS`` or ``SEQ2SEQ``.
         seed: Of its weights; the global generator is left as it was.
         scale: Standard deviation of the weights, large enough for attention to matter.
     """
     of_masks = kind.endswith(MASKED)
-    config = _config(kind.removesuffix(MASKED), len(tiny_tokenizer(masks=of_masks)), scale)
+    words = tiny_tokenizer(masks=of_masks, sentinels=SENTINELS * (kind in SEQ2SEQ))
+    config = _config(kind.removesuffix(MASKED), len(words), scale)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if kind in DECODERS + ODD_DECODERS:
             return AutoModelForCausalLM.from_config(config).eval()
+        if kind in SEQ2SEQ:
+            return AutoModelForSeq2SeqLM.from_config(config).eval()
         if of_masks:
             return AutoModelForMaskedLM.from_config(config).eval()
         return AutoModel.from_config(config, add_pooling_layer=False).eval()
@@ -150,8 +175,9 @@ def tiny_backbone(
         settings: Further settings of the backbone.
     """
     family = "causal" if kind in DECODERS + ODD_DECODERS else "embedding"
-    family = "masked" if kind.endswith(MASKED) else family
+    family = "masked" if kind.endswith(MASKED) else "seq2seq" if kind in SEQ2SEQ else family
     place = Location("folder", kind, f"tiny-{kind}-{seed}", family, kind)
     asked = BackboneSettings(name=f"tiny:{kind}", attention=attention, **settings)
-    tokenizer = tiny_tokenizer(masks=family == "masked")
+    sentinels = SENTINELS * (family == "seq2seq")
+    tokenizer = tiny_tokenizer(masks=family == "masked", sentinels=sentinels)
     return wrap(tiny_model(kind, seed), tokenizer, asked, place)

@@ -2,7 +2,8 @@
 
 ``"{text}{task:10}"`` puts ten soft tokens of the slot ``task`` after the field ``text``. Everything
 outside braces is fixed words; ``{{`` and ``}}`` are literal braces. ``{mask}`` is the word that a
-masked language model guesses, unless the task has a field of that name.
+masked language model guesses, unless the task has a field of that name. In a layout for T5 what
+stands behind ``{decoder}`` stands in the decoder, in front of its start token: soft prompts alone.
 """
 
 import re
@@ -51,9 +52,14 @@ class Given:
     length: int
 
 
-Segment = Words | Field | Slot | Mask | Given
+@dataclass(frozen=True)
+class Decoder:
+    """Where the decoder begins, in a layout for an encoder with a decoder."""
+
+
+Segment = Words | Field | Slot | Mask | Given | Decoder
 Hard = Words | Field | Mask | Given
-MASK = "mask"
+MASK, DECODER = "mask", "decoder"
 
 
 @dataclass(frozen=True)
@@ -97,11 +103,30 @@ class Layout:
             ),
         )
 
+    @property
+    def decoder_run(self) -> int | None:
+        """Which hard run is the first of the decoder; None where there is none."""
+        seen = 0
+        for segment in self.segments:
+            seen += isinstance(segment, (Slot, Decoder))
+            if isinstance(segment, Decoder):
+                return seen
+        return None
+
+    def with_decoder(self) -> "Layout":
+        """Give the layout with a decoder, behind all of it where none is marked."""
+        if self.decoder_run is not None:
+            return self
+        return replace(self, segments=(*self.segments, Decoder()))
+
     def hard_runs(self) -> tuple[tuple[Hard, ...], ...]:
-        """Split what is not soft at the slots; n slots make n + 1 runs, some of them empty."""
+        """Split what is not soft at the slots, and where a decoder begins.
+
+        n slots make n + 1 runs, some of them empty; a decoder makes one more.
+        """
         runs: list[list[Hard]] = [[]]
         for segment in self.segments:
-            if isinstance(segment, Slot):
+            if isinstance(segment, (Slot, Decoder)):
                 runs.append([])
             else:
                 runs[-1].append(segment)
@@ -111,11 +136,21 @@ class Layout:
         """Say how far a soft prompt in ``slot`` reaches under a kind of attention."""
         if attention is Attention.ONE_WAY:
             return Reach.AFTER_INPUT
+        if attention is Attention.ENCODER_DECODER:
+            return self._reach_beside_decoder(slot)
         names = [getattr(segment, "name", "") for segment in self.segments]
         text_follows = any(isinstance(s, Field) for s in self.segments[names.index(slot) + 1 :])
         if attention is Attention.CAUSAL and not text_follows:
             return Reach.AFTER_INPUT
         return Reach.WHOLE_SEQUENCE
+
+    def _reach_beside_decoder(self, slot: str) -> Reach:
+        """Say how far a soft prompt reaches in an encoder with a decoder: from there, to all."""
+        before = self.segments
+        for index, segment in enumerate(self.segments):
+            before = self.segments[:index] if isinstance(segment, Decoder) else before
+        in_encoder = any(isinstance(one, Slot) and one.name == slot for one in before)
+        return Reach.WHOLE_SEQUENCE if in_encoder else Reach.AFTER_INPUT
 
 
 def without_slots(text: str, fields: Collection[str], parts: Collection[str]) -> str:
@@ -129,7 +164,7 @@ def without_slots(text: str, fields: Collection[str], parts: Collection[str]) ->
 
     def kept(found: re.Match[str]) -> str:
         name = found["name"]
-        is_kept = name is None or name in {*fields, *parts, MASK}
+        is_kept = name is None or name in {*fields, *parts, MASK, DECODER}
         return found[0] if is_kept else ""
 
     return re.sub(r"\{\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::\d+)?\}", kept, text)
@@ -210,6 +245,8 @@ def _read_placeholder(
     if not colon and name not in lengths:
         if name == MASK and name not in fields:
             return Mask(), end + 1
+        if name == DECODER and name not in fields:
+            return Decoder(), end + 1
         if name not in fields:
             known = [*fields, *lengths]
             raise _fault(
