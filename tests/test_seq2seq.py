@@ -294,7 +294,8 @@ def test_spans_teach_mt5_a_language_and_the_task_part_stands_on_it(
     study = language_study(mt5_folder, texts_folder, tmp_path, kind, **changes)
     list(run_study(study))
     for one in language_results(study_folders(study)):
-        assert one.fall.mean > 0.05
+        assert one.fall.mean > 0.01
+        assert one.fall.low > 0
     del toy_study["layout"]
     source = str(study.folder / "{language}")
     task = build_study(
