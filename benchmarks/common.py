@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer, BloomConfig, BloomForCausalLM
 
-from polyprompt.capabilities import Attention, TrainingSettings
+from polyprompt.capabilities import TrainingSettings
 from polyprompt.data.encoded import Encoded
 from polyprompt.data.readers import read_task
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.memory import Allowance
 from polyprompt.engine.store import Budget
+from polyprompt.families import Attention
 from polyprompt.head_settings import VerbalizerSettings
 from polyprompt.heads.verbalizer import VerbalizerHead, Words
 from polyprompt.models.backbone import BackboneFacts

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from polyprompt.capabilities import Attention, TrainingSettings
+from polyprompt.capabilities import TrainingSettings
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
+from polyprompt.families import Attention
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.seeds import generator
 from polyprompt.training.checkpoints import resume, state_of

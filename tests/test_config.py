@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from polyprompt.capabilities import Attention
 from polyprompt.errors import ConfigError, DataError, LayoutError, PolypromptError
 from polyprompt.experiments.config import apply_overrides, build_study, load_study
 from polyprompt.experiments.plan import plan_study
+from polyprompt.families import Attention
 
 CONFIGS = sorted((Path(__file__).parent.parent / "configs").rglob("*.yaml"))
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from polyprompt.experiments.assemble import build_encoder
 from polyprompt.experiments.config import load_study
+from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.parts import build_prompts
 from polyprompt.experiments.plan import plan_study
 from polyprompt.models.load import load_backbone

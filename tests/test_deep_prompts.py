@@ -9,7 +9,6 @@ import torch
 from peft import PrefixTuningConfig, get_peft_model
 from transformers.cache_utils import DynamicCache
 
-from polyprompt.capabilities import Attention
 from polyprompt.classifier import Classifier
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
@@ -19,6 +18,7 @@ from polyprompt.errors import ConfigError, DataError
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.families import Attention
 from polyprompt.models.tiny import DECODERS, tiny_backbone, tiny_model, tiny_tokenizer
 from polyprompt.records import Example
 from polyprompt.tasks.layout import parse_layout

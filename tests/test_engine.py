@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoded import Encoded
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.arrangement import Shape
@@ -20,6 +19,7 @@ from polyprompt.engine.engine import Prompts, choose
 from polyprompt.engine.memory import Allowance
 from polyprompt.engine.store import Budget, FrozenStore
 from polyprompt.errors import BackboneError, ConfigError
+from polyprompt.families import Attention
 from polyprompt.models.probe import probe_encoder as probe
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.part_settings import Reach

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Prompts
 from polyprompt.engine.inside import look_inside
 from polyprompt.errors import BackboneError
+from polyprompt.families import Attention
 from polyprompt.models.tiny import DECODERS, tiny_backbone
 from polyprompt.records import KINDS, READERS, Example
 from polyprompt.tasks.layout import parse_layout

@@ -10,7 +10,6 @@ import yaml
 from datasets import Dataset
 
 from polyprompt import Classifier
-from polyprompt.capabilities import Attention
 from polyprompt.data.corruption import (
     CorruptedInputs,
     Corruption,
@@ -30,6 +29,7 @@ from polyprompt.experiments.language_results import language_results, write_lang
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.results import gather
 from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.families import Attention
 from polyprompt.head_settings import LanguageModelSettings
 from polyprompt.heads.language_model import LanguageModelHead, word_losses
 from polyprompt.models.tiny import tiny_backbone, tiny_model, tiny_tokenizer

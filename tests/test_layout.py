@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprompt.capabilities import Attention
 from polyprompt.errors import LayoutError
+from polyprompt.families import Attention
 from polyprompt.part_settings import Reach
 from polyprompt.tasks.layout import Field, Slot, Words, parse_layout
 

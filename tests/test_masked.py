@@ -4,7 +4,6 @@ import pytest
 import torch
 from transformers import pipeline
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
@@ -14,6 +13,7 @@ from polyprompt.experiments.config import build_study
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.store import RunFolder
 from polyprompt.experiments.study import run_study
+from polyprompt.families import Attention
 from polyprompt.models.locate import family_of
 from polyprompt.models.tiny import MASKED, tiny_backbone, tiny_model, tiny_tokenizer
 from polyprompt.records import Example

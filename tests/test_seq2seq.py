@@ -21,11 +21,11 @@ from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.head_settings import LanguageModelSettings, VerbalizerSettings
 from polyprompt.heads.language_model import LanguageModelHead
 from polyprompt.heads.verbalizer import VerbalizerHead, Words
-from polyprompt.models.backbone import Part
 from polyprompt.models.blocks import lay_out
 from polyprompt.models.load import wrap
 from polyprompt.models.locate import Location, family_of
 from polyprompt.models.tiny import SENTINELS, SEQ2SEQ, tiny_backbone, tiny_model, tiny_tokenizer
+from polyprompt.models.values import Part
 from polyprompt.records import Example
 from polyprompt.seeds import generator
 from polyprompt.tasks.layout import parse_layout

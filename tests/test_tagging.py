@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from polyprompt.analysis.summary import item_values, summarise
 from polyprompt.analysis.transfer import accuracy_table
 from polyprompt.baselines.text import word_tags
-from polyprompt.capabilities import Attention, TrainingSettings
+from polyprompt.capabilities import TrainingSettings
 from polyprompt.classifier import Classifier
 from polyprompt.data.alignment import read_places
 from polyprompt.data.encoded import Reading
@@ -32,6 +32,7 @@ from polyprompt.experiments.config import build_study
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.store import RunFolder
 from polyprompt.experiments.study import run_study
+from polyprompt.families import Attention
 from polyprompt.heads.classifier import IGNORED, TaggerHead
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.records import Example

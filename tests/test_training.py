@@ -11,11 +11,12 @@ from transformers import (
     get_linear_schedule_with_warmup,
 )
 
-from polyprompt.capabilities import Attention, TrainingSettings
+from polyprompt.capabilities import TrainingSettings
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.memory import Allowance
+from polyprompt.families import Attention
 from polyprompt.heads.similarity import SimilarityHead
 from polyprompt.models.tiny import tiny_backbone
 from polyprompt.records import Example

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, DataError, StoreError, nearest
-from polyprompt.experiments.assemble import build_encoder, longest_branch
+from polyprompt.experiments.assemble import longest_branch
 from polyprompt.experiments.compatibility import check_fit
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.fitting import fit_examples, own_card
 from polyprompt.experiments.reopen import (
     check_language,

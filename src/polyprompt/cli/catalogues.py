@@ -82,9 +82,10 @@ def backbones(
     ] = "",
 ) -> None:
     """List the backbones that need no Hub, and say how others are named."""
-    from polyprompt.capabilities import FAMILIES, BackboneSettings
+    from polyprompt.capabilities import BackboneSettings
     from polyprompt.cli.console import make_console, print_table
     from polyprompt.experiments.readiness import backbone_note
+    from polyprompt.families import FAMILIES
     from polyprompt.models.pypi import WHEEL_MODELS, converted_folder, wheel_model
     from polyprompt.report.score_tables import Table
 

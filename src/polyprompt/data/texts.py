@@ -80,22 +80,31 @@ def read_texts(
         texts, origin = _local_texts(card, data, languages), ", ".join(data.split("\n"))
     else:
         texts, origin = _streamed_texts(card, languages, wanted, most)
-    splits: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
-    for language, own in texts.items():
-        named = [Example(str(n), language, {"text": text}) for n, text in enumerate(own, start=1)]
-        of_language = {
-            split: [e for n, e in enumerate(named) if HELD_OUT.get(n % 10, "train") == split]
-            for split in splits
-        }
-        if not all(of_language.values()):
-            raise DataError(
-                f"There are {len(own)} texts in {language} ({origin}); of ten one is held out for "
-                "choosing and one for measuring, so that ten or more are needed."
-            )
-        for split in ("train", "dev"):
-            splits[split] += of_language[split] if language in source else []
-        splits["test"] += of_language["test"][:most] if language in (targets or source) else []
-    return TaskData({split: tuple(own) for split, own in splits.items()}, origin)
+    divided = {language: _divided(own, language, origin) for language, own in texts.items()}
+    splits = {
+        split: tuple(e for language in source for e in divided[language][split])
+        for split in ("train", "dev")
+    }
+    tested = (e for language in targets or source for e in divided[language]["test"][:most])
+    return TaskData(splits | {"test": tuple(tested)}, origin)
+
+
+def _divided(texts: Sequence[str], language: str, origin: str) -> dict[str, list[Example]]:
+    """Divide a language's texts into those that are learnt from and those that are held out.
+
+    Raises:
+        DataError: There are too few of them.
+    """
+    found: dict[str, list[Example]] = {"train": [], "dev": [], "test": []}
+    for index, text in enumerate(texts):
+        split = HELD_OUT.get(index % 10, "train")
+        found[split].append(Example(str(index + 1), language, {"text": text}))
+    if not all(found.values()):
+        raise DataError(
+            f"There are {len(texts)} texts in {language} ({origin}); of ten one is held out for "
+            "choosing and one for measuring, so that ten or more are needed."
+        )
+    return found
 
 
 def _local_texts(card: TaskCard, data: str, languages: Sequence[str]) -> dict[str, list[str]]:

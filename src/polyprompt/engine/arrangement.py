@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoded import Encoded
+from polyprompt.families import Attention
 
 Tails = tuple[tuple[int, ...], ...]
 _NO_READS = np.zeros(0, dtype=np.int64)

@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 from polyprompt.engine.arrangement import Arranged
 from polyprompt.engine.engine import Deep, Prompts
 from polyprompt.engine.live import Live
-from polyprompt.models.backbone import Beside
+from polyprompt.models.values import Beside
 
 
 def beside(

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.batching import packs
 from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Arranged, Shape, arrange, plain
@@ -17,9 +16,11 @@ from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.engine.store import DEFAULT_BUDGET, Budget, FrozenStore, Key
+from polyprompt.families import Attention
 from polyprompt.heads.head import States
-from polyprompt.models.backbone import Backbone, Beside, Frozen, Part
+from polyprompt.models.backbone import Backbone
 from polyprompt.models.blocks import lay_out
+from polyprompt.models.values import Beside, Frozen, Part
 
 ROWS_PER_PART = 32
 """Rows of a training step that attention computes together, padded to the longest text of them."""
@@ -79,12 +80,15 @@ class CachedEngine(Engine):
             some = inputs[start : start + KEPT_TOGETHER]
             for variant in dict.fromkeys(encoded.variant for encoded in some):
                 own = [encoded for encoded in some if encoded.variant == variant]
-                arranged = [arrange(encoded, shape, self._attention) for encoded in own]
-                sizes = [int(row.frozen.sum()) for row in arranged]
-                keep = partial(self._keep_of, arranged)
                 with self.backbone.reading_as(variant):
-                    for _ in in_batches(self.allowance, sizes, keep):
-                        pass
+                    self._keep_together(own, shape)
+
+    def _keep_together(self, inputs: Sequence[Encoded], shape: Shape) -> None:
+        """Encode inputs of one variant, those of similar length together."""
+        arranged = [arrange(encoded, shape, self._attention) for encoded in inputs]
+        sizes = [int(row.frozen.sum()) for row in arranged]
+        for _ in in_batches(self.allowance, sizes, partial(self._keep_of, arranged)):
+            pass
 
     def _keep_of(self, arranged: Sequence[Arranged], rows: Sequence[int]) -> None:
         """Keep some of several rows."""

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Arranged, Shape, arrange, shift_codes
 from polyprompt.engine.beside import beside
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.live import Live
+from polyprompt.families import Attention
 from polyprompt.heads.head import States
-from polyprompt.models.backbone import Frozen, Part
 from polyprompt.models.blocks import lay_out
+from polyprompt.models.values import Frozen, Part
 
 
 class DirectEngine(Engine):

@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Shape
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.errors import ConfigError
+from polyprompt.families import Attention
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone
 from polyprompt.part_settings import Reach

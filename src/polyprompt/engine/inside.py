@@ -14,14 +14,14 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyprompt.capabilities import Attention
 from polyprompt.data.encoded import Encoded
 from polyprompt.engine.arrangement import Arranged, Shape, arrange
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.live import Live
 from polyprompt.engine.memory import in_batches
+from polyprompt.families import Attention
 from polyprompt.models import padded
-from polyprompt.models.backbone import Inside
+from polyprompt.models.values import Inside
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from polyprompt.engine.arrangement import Arranged, Tails, shift_codes
 from polyprompt.heads.head import States
-from polyprompt.models.backbone import Frozen
 from polyprompt.models.blocks import Blocks, lay_out
+from polyprompt.models.values import Frozen
 
 
 @dataclass(frozen=True)

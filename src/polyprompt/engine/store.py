@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from polyprompt.engine.memory import is_out_of_memory
-from polyprompt.models.backbone import Frozen
+from polyprompt.models.values import Frozen
 
 Key = tuple[str, bytes, bytes]
 

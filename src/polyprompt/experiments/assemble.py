@@ -9,13 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyprompt.capabilities import FAMILIES, EngineSettings, RunSettings
-from polyprompt.data.corruption import CorruptedInputs, Corruption, whole_length
-from polyprompt.data.encoded import NOTHING_SOURCED, Encoded, Reading, Sourced
+from polyprompt.capabilities import EngineSettings, RunSettings
+from polyprompt.data.encoded import Encoded
 from polyprompt.data.encoding import Encoder
-from polyprompt.data.lazy import inputs_of
-from polyprompt.data.pieces import vocabulary_of
-from polyprompt.data.segmentation import segmentation_of
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.compiling import compile_where_it_pays
 from polyprompt.engine.direct import DirectEngine
@@ -23,17 +19,15 @@ from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import remembered
 from polyprompt.engine.store import Budget
 from polyprompt.engine.threads import best_threads
-from polyprompt.experiments.compatibility import check_positions, head_of
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.encoders import build_encoder, instruction_of, train_inputs
 from polyprompt.experiments.given import GivenParts
 from polyprompt.experiments.heads import HEAD, HeadMaker, words_of
 from polyprompt.experiments.parts import build_deep_prompts, build_prompts, build_weight_parts
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.head_settings import (
-    ChoiceSettings,
     HeadSettings,
-    LanguageModelSettings,
     SimilaritySettings,
-    TaggerSettings,
     VerbalizerSettings,
 )
 from polyprompt.heads.head import Head
@@ -42,7 +36,7 @@ from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard
-from polyprompt.tasks.layout import Field, Layout, parse_layout
+from polyprompt.tasks.layout import Field, Layout
 from polyprompt.training.member import Member, label_tensor
 from polyprompt.tuning.linear_map import LinearMap
 from polyprompt.tuning.part import TrainablePart, WeightPart
@@ -148,22 +142,6 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
     return Group(engine, encoder, described, words, instruction, tuple(members), given)
 
 
-def train_inputs(run: RunPlan, encoder: Encoder, ahead: int) -> Sequence[Encoded]:
-    """Encode a run's training examples; texts whose words are guessed are hidden anew each epoch.
-
-    Args:
-        run: The run.
-        encoder: Of its layout.
-        ahead: Most examples that are encoded before they are used.
-    """
-    examples = run.draw.train
-    if encoder.corruption is None:
-        return inputs_of(encoder, examples, ahead)
-    names = [f"{example.language}/{example.id}" for example in examples]
-    seed = run.settings.train_seed or 0
-    return CorruptedInputs(encoder.whole(examples), encoder.corruption, seed, names)
-
-
 def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
     """Give a trained group on the copy of its backbone that reads texts.
 
@@ -195,62 +173,6 @@ def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
 def longest_branch(branches: Sequence[Sequence[int]]) -> int:
     """Count the tokens of the longest continuation."""
     return max(map(len, branches), default=0)
-
-
-def build_encoder(
-    layout: Layout,
-    settings: RunSettings,
-    backbone: Backbone,
-    *,
-    begins: bool = True,
-    continued: int = 0,
-    sourced: Sourced = NOTHING_SOURCED,
-) -> Encoder:
-    """Build the encoder of a layout and check that its longest input fits.
-
-    Args:
-        layout: Where text, words and slots stand.
-        settings: Of the backbone.
-        backbone: For its tokenizer and positions.
-        begins: Whether the tokenizer's beginning tokens open the input.
-        continued: Tokens that are read behind the input, of label words of several pieces.
-        sourced: Frozen parts of earlier runs that it is read with.
-    """
-    facts, chosen, head = backbone.facts, settings.backbone, head_of(settings)
-    reading, cut = reading_of(head), settings.segmentation
-    if chosen.family == "seq2seq":
-        layout = layout.with_decoder()
-    most = chosen.max_tokens
-    if isinstance(head, LanguageModelSettings) and head.objective == "spans":
-        most = whole_length(most, head)  # of which so many are left once spans are left out
-    behind = layout.prompt_length + layout.given_length + settings.deep_places
-    behind += max(continued, reading.continued)
-    check_positions(settings, behind, facts.max_positions, facts.name)
-    assert chosen.family is not None
-    return Encoder(
-        backbone.tokenizer,  # type: ignore[arg-type]  # transformers' class has more overloads
-        layout,
-        facts.text_prefix,
-        most,
-        begins=begins and chosen.special_tokens,
-        ends=chosen.special_tokens and FAMILIES[chosen.family].adds_end_token,
-        reading=reading,
-        segmentation=cut and segmentation_of(cut, backbone.tokenizer),
-        sourced=sourced,
-        start=backbone.start_token,
-        corruption=Corruption(head, vocabulary_of(backbone.tokenizer))  # type: ignore[arg-type]  # as above
-        if isinstance(head, LanguageModelSettings)
-        else None,
-    )
-
-
-def reading_of(head: HeadSettings) -> Reading:
-    """Say which tokens a head reads one by one."""
-    if isinstance(head, TaggerSettings):
-        return Reading(piece=head.piece)
-    if isinstance(head, ChoiceSettings):
-        return Reading(continued=head.max_pieces, leading_space=head.leading_space)
-    return Reading()
 
 
 def describe_labels(engine: Engine, card: TaskCard, settings: RunSettings) -> Float[Tensor, "C D"]:
@@ -302,12 +224,6 @@ def build_member(
         neutral=neutral,
         text_end=text_end(settings, backbone),
     )
-
-
-def instruction_of(card: TaskCard, backbone: Backbone) -> Layout:
-    """Give the layout with which a backbone is asked without a prompt."""
-    mask = " {mask}" if backbone.facts.guesses_masks else ""
-    return parse_layout(card.instruction_layout() + mask, card.columns.fields)
 
 
 def text_end(settings: RunSettings, backbone: Backbone) -> int | None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from polyprompt.capabilities import FAMILIES, Attention, RunSettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, LayoutError, listing, nearest
 from polyprompt.experiments.part_checks import (
     check_deep_prompts,
@@ -11,6 +11,7 @@ from polyprompt.experiments.part_checks import (
     check_trained,
     check_weights,
 )
+from polyprompt.families import FAMILIES, Attention
 from polyprompt.head_settings import (
     HEADS_OF_TASKS,
     ChoiceSettings,

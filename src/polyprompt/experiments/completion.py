@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from polyprompt.capabilities import FAMILIES, Attention, FamilyTraits, RunSettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.experiments.sourced import with_lengths
+from polyprompt.families import FAMILIES, Attention, FamilyTraits
 from polyprompt.head_settings import (
     HEADS_OF_TASKS,
     ChoiceSettings,

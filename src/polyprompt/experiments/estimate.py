@@ -9,9 +9,10 @@ import torch
 from polyprompt.data.encoded import Encoded
 from polyprompt.data.encoding import Encoder
 from polyprompt.engine.inside import look_inside
-from polyprompt.experiments.assemble import Group, build_encoder, build_group, read_on
+from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.config import Study
+from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.heads import words_of
 from polyprompt.experiments.plan import GroupPlan, RunPlan

@@ -158,10 +158,21 @@ def saved_head(settings: HeadSettings, saved: Mapping[str, Tensor], backbone: Ba
             settings.prototypes.examples,
             saved["examples"].to(device) if "examples" in saved else None,
         )
-    if isinstance(settings, LanguageModelSettings):
-        own = LinearMap.of(saved["weight"], saved["bias"]) if "weight" in saved else None
-        return LanguageModelHead(backbone, None if own is None else own.to(device))
+    if isinstance(settings, LanguageModelSettings) and "weight" not in saved:
+        return LanguageModelHead(backbone)
+    return _with_weights(settings, saved, backbone)
+
+
+def _with_weights(
+    settings: LanguageModelSettings | TaggerSettings | ClassifierSettings,
+    saved: Mapping[str, Tensor],
+    backbone: Backbone,
+) -> Head:
+    """Build a head with weights of its own from its tensors."""
+    device = backbone.device
     weights = LinearMap.of(saved["weight"].to(device), saved["bias"].to(device))
+    if isinstance(settings, LanguageModelSettings):
+        return LanguageModelHead(backbone, weights)
     if isinstance(settings, TaggerSettings):
         return TaggerHead(weights, saved["fallback"].to(device))
     assert settings.pooling is not None

@@ -14,14 +14,9 @@ from polyprompt.data.pieces import pieces_behind
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import in_batches
-from polyprompt.experiments.assemble import (
-    Group,
-    build_encoder,
-    build_engine,
-    instruction_of,
-    neutral_inputs,
-)
+from polyprompt.experiments.assemble import Group, build_engine, neutral_inputs
 from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.encoders import build_encoder, instruction_of
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.head_settings import VerbalizerSettings

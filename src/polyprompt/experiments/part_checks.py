@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from polyprompt.capabilities import Attention, RunSettings
+from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, listing, nearest
+from polyprompt.families import Attention
 from polyprompt.head_settings import TRAINED_HEADS
 from polyprompt.part_settings import InitialSettings, Reach
 from polyprompt.tasks.card import TaskCard

@@ -55,20 +55,29 @@ def find_parts(
     Raises:
         ConfigError: A language has none, or several, or one of another backbone.
     """
-    files: dict[str, dict[str, Path]] = {}
-    without: dict[str, tuple[str, ...]] = {}
+    files, without = {}, {}
     for name, part in settings.sourced.items():
         found = {language: _find(name, part, language) for language in languages}
-        missing = [language for language in languages if found[language] is None]
-        needed = set(missing).intersection(settings.source)
-        if missing and (part.missing == "error" or needed):
-            raise ConfigError(_not_there(name, part, missing, needed))
         files[name] = {language: path for language, path in found.items() if path is not None}
-        if missing:
-            without[name] = tuple(missing)
+        missing = tuple(language for language in languages if language not in files[name])
+        _check_missing(name, part, missing, settings.source)
+        without |= {name: missing} if missing else {}
         for path in dict.fromkeys(files[name].values()):
             _check_backbone(name, path, backbone_identity)
     return SourcedParts(files, without)
+
+
+def _check_missing(
+    name: str, part: SourcedSettings, missing: Sequence[str], source: Sequence[str]
+) -> None:
+    """Refuse languages without a part, unless they may be answered without it.
+
+    Raises:
+        ConfigError: They may not, or one of them is learnt from.
+    """
+    needed = set(missing).intersection(source)
+    if missing and (part.missing == "error" or needed):
+        raise ConfigError(_not_there(name, part, missing, needed))
 
 
 def with_lengths(settings: RunSettings) -> dict[str, PartSettings]:

@@ -6,7 +6,7 @@ Axes: B inputs, T input tokens, S live tokens, D width, H heads, K head width, V
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -14,138 +14,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from polyprompt.capabilities import Attention
 from polyprompt.errors import BackboneError
+from polyprompt.families import Attention
 from polyprompt.models.attachments import Attachments
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.unfrozen import Unfrozen
+from polyprompt.models.values import Frozen, Inside, Part
 from polyprompt.models.work import Work
-
-KeysValues = tuple[tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]], ...]
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """What a frozen backbone computed of a batch's frozen tokens; never changed, never trained.
-
-    Attributes:
-        layers: Keys and values of every layer.
-        hidden: Last-layer states, B T D.
-        mask: Which tokens are real, B T.
-        positions: Their places in the whole input, B T.
-        decoded: Of a model with a decoder, what its own tokens computed so far; the rest is the
-            encoder's part then. None where there is no decoder, or nothing in it yet.
-    """
-
-    layers: KeysValues
-    hidden: Float[Tensor, "B T D"]
-    mask: Bool[Tensor, "B T"]
-    positions: Int[Tensor, "B T"]
-    decoded: "Frozen | None" = None
-
-    def with_live(
-        self, layers: KeysValues, blocks: Blocks, *, of_decoder: bool = False
-    ) -> "Frozen":
-        """Give what is there once live tokens, one block per input, are no longer live.
-
-        Args:
-            layers: Their keys and values.
-            blocks: Theirs.
-            of_decoder: Whether they are a decoder's own.
-        """
-        if of_decoder:
-            before = self.decoded or self._empty(layers)
-            return replace(self, decoded=before.with_live(layers, blocks))
-        real, places = blocks.real.flatten(1), blocks.positions[blocks.place].flatten(1)
-        nothing = self.hidden.new_zeros(*real.shape, self.hidden.shape[-1])
-        return Frozen(
-            tuple(
-                (torch.cat([keys, new], 2), torch.cat([values, own], 2))
-                for (keys, values), (new, own) in zip(self.layers, layers, strict=True)
-            ),
-            torch.cat([self.hidden, nothing], 1),
-            torch.cat([self.mask, real], 1),
-            torch.cat([self.positions, places.masked_fill(~real, 0)], 1),
-        )
-
-    def _empty(self, layers: KeysValues) -> "Frozen":
-        """Give no tokens for the same inputs."""
-        return Frozen(
-            tuple((keys[:, :, :0], values[:, :, :0]) for keys, values in layers),
-            self.hidden[:, :0],
-            self.mask[:, :0],
-            self.positions[:, :0],
-        )
-
-    def rows(self, index: Int[Tensor, " M"]) -> "Frozen":
-        """Select inputs, some of them perhaps several times."""
-        return Frozen(
-            tuple((keys[index], values[index]) for keys, values in self.layers),
-            self.hidden[index],
-            self.mask[index],
-            self.positions[index],
-            None if self.decoded is None else self.decoded.rows(index),
-        )
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What a pass over whole padded rows computed on its way, layer by layer.
-
-    Attributes:
-        states: What enters the first layer, and what leaves each; L + 1 of B T D, the last one
-            behind the model's final norm, if it has one.
-        attention: Weights of each layer, queries by keys; L of B H T T.
-    """
-
-    states: tuple[Float[Tensor, "B T D"], ...]
-    attention: tuple[Float[Tensor, "B H T T"], ...]
-
-
-@dataclass(frozen=True)
-class Beside:
-    """Keys and values that stand beside the blocks of a pass: those of deep prompts.
-
-    Attributes:
-        layers: Of every layer, M deep prompts padded to P places: M J P K; gradients flow into
-            them.
-        real: Which places of each there are, M P.
-        behind: Which of them stand behind the frozen tokens, where live tokens alone see them, M P.
-        of_block: Which deep prompt a block sees, B G.
-        positions: Of the places in the whole input of a block, B G P.
-        live: Which tokens of the pass are live, N.
-    """
-
-    layers: tuple[tuple[Float[Tensor, "M J P K"], Float[Tensor, "M J P K"]], ...]
-    real: Bool[Tensor, "M P"]
-    behind: Bool[Tensor, "M P"]
-    of_block: Int[Tensor, "B G"]
-    positions: Int[Tensor, "B G P"]
-    live: Bool[Tensor, " N"]
-
-    def sees(self, blocks: Blocks) -> Bool[Tensor, "B G S P"]:
-        """Say which token of a block sees which place of its deep prompt."""
-        device = blocks.place.device
-        of_block = self.of_block.to(device)
-        real, behind = self.real.to(device)[of_block], self.behind.to(device)[of_block]
-        return real[:, :, None] & (
-            self.live.to(device)[blocks.place][..., None] | ~behind[:, :, None]
-        )
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some of a pass's tokens, all in blocks of similar size.
-
-    Attributes:
-        blocks: Over the part's inputs.
-        frozen: Of these inputs; None where nothing stands before the tokens.
-        beside: Deep prompts that the tokens see besides; None for none.
-    """
-
-    blocks: Blocks
-    frozen: Frozen | None = None
-    beside: Beside | None = None
 
 
 @dataclass(frozen=True)

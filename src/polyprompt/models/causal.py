@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from polyprompt.errors import BackboneError, listing
-from polyprompt.models.backbone import BackboneFacts, Part
+from polyprompt.models.backbone import BackboneFacts
 from polyprompt.models.bloom import AlibiKeys
 from polyprompt.models.frozen_cache import attention_bias
 from polyprompt.models.packed import Pack
 from polyprompt.models.passes import PackingBackbone
 from polyprompt.models.placement import Placement, PositionArgument
+from polyprompt.models.values import Part
 from polyprompt.models.weights import device_of, is_exact, weight_of
 
 PLACEMENTS: Mapping[str, type[Placement]] = {"bloom": AlibiKeys}

@@ -9,10 +9,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
 from polyprompt.errors import BackboneError
-from polyprompt.models.backbone import BackboneFacts, Part
+from polyprompt.models.backbone import BackboneFacts
 from polyprompt.models.frozen_cache import attention_bias
 from polyprompt.models.packed import Pack
 from polyprompt.models.passes import PackingBackbone
+from polyprompt.models.values import Part
 from polyprompt.models.weights import device_of, is_exact, weight_of
 
 

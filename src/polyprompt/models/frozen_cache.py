@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from polyprompt.models.backbone import KeysValues
+from polyprompt.models.values import KeysValues
 
 
 class _FrozenLayer(DynamicLayer):

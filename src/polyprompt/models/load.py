@@ -20,8 +20,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from polyprompt.capabilities import FAMILIES, Attention, BackboneSettings
+from polyprompt.capabilities import BackboneSettings
 from polyprompt.errors import BackboneError
+from polyprompt.families import FAMILIES, Attention
 from polyprompt.models.backbone import Backbone, BackboneFacts
 from polyprompt.models.causal import CausalBackbone
 from polyprompt.models.embedding import EmbeddingBackbone

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PretrainedConfig
 from transformers.cache_utils import Cache, DynamicLayer
 
-from polyprompt.models.backbone import Frozen, Part
 from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.parts import How, PartAttention
 from polyprompt.models.relative import RelativeBias
+from polyprompt.models.values import Frozen, Part
 
 NAME = "polyprompt_packed"
 

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from polyprompt.models.backbone import Beside, Frozen, KeysValues, Part
 from polyprompt.models.blocks import Blocks
+from polyprompt.models.values import Beside, Frozen, KeysValues, Part
 
 
 def rows(blocks: Blocks, packed: Float[Tensor, "N D"]) -> Float[Tensor, "B L D"]:

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from polyprompt.models.backbone import Frozen, Part
 from polyprompt.models.blocks import Blocks
 from polyprompt.models.relative import RelativeBias
+from polyprompt.models.values import Frozen, Part
 
 _Key = tuple[int | None, torch.device]
 

@@ -16,7 +16,7 @@ from polyprompt.errors import BackboneError
 from polyprompt.models import padded
 from polyprompt.models.added import AddedWords
 from polyprompt.models.attachments import Attachments
-from polyprompt.models.backbone import Backbone, Frozen, Inside, LayerFacts, Part
+from polyprompt.models.backbone import Backbone, LayerFacts
 from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.checkpoint import make_checkpointable
 from polyprompt.models.frozen_cache import growing, kept, reading
@@ -24,6 +24,7 @@ from polyprompt.models.fusion import fuse_activations
 from polyprompt.models.packable import make_packable
 from polyprompt.models.packed import Pack, Switch, attends_by_packs
 from polyprompt.models.unfrozen import Unfrozen
+from polyprompt.models.values import Frozen, Inside, Part
 from polyprompt.models.weights import weight_of
 from polyprompt.models.work import Work, projection_weights
 

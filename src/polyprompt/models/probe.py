@@ -5,10 +5,11 @@ import torch
 from torch import Tensor
 
 from polyprompt.errors import BackboneError
-from polyprompt.models.backbone import Backbone, Part
+from polyprompt.models.backbone import Backbone
 from polyprompt.models.blocks import lay_out
 from polyprompt.models.causal import CausalBackbone
 from polyprompt.models.seq2seq import Seq2SeqBackbone
+from polyprompt.models.values import Part
 
 ENCODER_TOLERANCE = 1e-3
 CAUSAL_TOLERANCE = 1e-4

@@ -19,11 +19,12 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from polyprompt.errors import BackboneError
 from polyprompt.models import padded
-from polyprompt.models.backbone import BackboneFacts, Frozen, Inside, LayerFacts, Part
+from polyprompt.models.backbone import BackboneFacts, LayerFacts
 from polyprompt.models.blocks import Blocks, lay_out
 from polyprompt.models.packed import Pack
 from polyprompt.models.passes import PackingBackbone
 from polyprompt.models.relative import RelativeBias
+from polyprompt.models.values import Frozen, Inside, Part
 from polyprompt.models.weights import device_of, is_exact, weight_of
 
 

@@ -29,7 +29,8 @@ from transformers import (
     XLMRobertaConfig,
 )
 
-from polyprompt.capabilities import Attention, BackboneSettings
+from polyprompt.capabilities import BackboneSettings
+from polyprompt.families import Attention
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import wrap
 from polyprompt.models.locate import Location

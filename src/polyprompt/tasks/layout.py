@@ -10,8 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from polyprompt.capabilities import Attention
 from polyprompt.errors import LayoutError, listing, nearest
+from polyprompt.families import Attention
 from polyprompt.part_settings import Reach
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
