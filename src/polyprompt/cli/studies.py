@@ -147,9 +147,10 @@ def show_languages(
     for name, path in paths.items():
         console.print(f"  {name:<8} {path}", markup=False)
     console.print("A task takes these parts with", markup=False)
-    part = next(iter(study.settings.parts))
     source = f"{study.folder}/{{language}}"
-    console.print(f"  parts: {{{part}: {{kind: …, source: '{source}'}}}}", markup=False)
+    for name, part in study.settings.parts.items():
+        taken = f"  parts: {{{name}: {{kind: {part.kind}, source: '{source}'}}}}"
+        console.print(taken, markup=False, soft_wrap=True)
 
 
 def show_next(

@@ -124,10 +124,12 @@ def _draw_split(
             example = _next(rows, ids, taken, sampling.article_gap)
             if example is None:
                 have = sum(class_of(e) == label for e in pool)
+                what = "texts" if label == ANY else f"examples of the class '{label}'"
+                asked = f"{shots} are" if label == ANY else f"{shots} per class are"
                 raise DataError(
-                    f"The {split} split has {have} examples of the class '{label}'"
-                    f"{_apart(sampling)}; {shots} per class are asked for, and {language} ran out "
-                    f"after {round_number}. Set shots to {max(round_number, 1)} or less"
+                    f"The {split} split has {have} {what}{_apart(sampling)}; {asked} asked for, and "
+                    f"{language} ran out after {round_number}. Set shots to "
+                    f"{max(round_number, 1)} or less"
                     + (", or shots=all." if split == "train" else ".")
                 )
             drawn.append(example)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from polyprompt.errors import StoreError
 from polyprompt.experiments.nested import flatten, varying
-from polyprompt.experiments.results import markdown_report
+from polyprompt.experiments.results import LANGUAGE_KIND, markdown_report
 from polyprompt.experiments.store import RunFolder
 from polyprompt.report.html import Section, page
 from polyprompt.report.score_tables import Table
@@ -18,7 +18,6 @@ from polyprompt.scoring.intervals import RESAMPLES, Interval
 from polyprompt.seeds import generator
 from polyprompt.tables import write_parquet, write_text
 
-KIND = "language"
 _NOT_SHOWN = {"seed", "draw_seed", "train_seed", "source", "targets", "data"}
 
 
@@ -54,7 +53,7 @@ class LanguageResult:
 def learns_languages(folders: Sequence[RunFolder]) -> bool:
     """Say whether complete runs learnt languages, and not a task."""
     complete = [folder for folder in folders if folder.is_complete()]
-    return bool(complete) and all(one.record().get("kind") == KIND for one in complete)
+    return bool(complete) and all(one.record().get("kind") == LANGUAGE_KIND for one in complete)
 
 
 def language_results(folders: Sequence[RunFolder]) -> list[LanguageResult]:

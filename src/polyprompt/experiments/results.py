@@ -28,6 +28,8 @@ from polyprompt.report.score_tables import (
 )
 from polyprompt.tables import write_parquet, write_text
 
+LANGUAGE_KIND = "language"
+"""Kind of the tasks in which texts' own words are guessed."""
 _NOT_A_SETTING = {"seed", "draw_seed", "train_seed", "data", "record", "record_items"}
 
 
@@ -80,6 +82,11 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
     complete = [folder for folder in folders if folder.is_complete()]
     if not complete:
         raise StoreError("No run of this study is complete yet. Run it first.")
+    if any(folder.record().get("kind") == LANGUAGE_KIND for folder in complete):
+        raise StoreError(
+            f"The runs in {complete[0].path.parent} have learnt languages, and answer nothing. "
+            "'polyprompt report' shows what came of them; a task takes their parts with source."
+        )
     groups: dict[str, list[tuple[RunFolder, dict[str, Any]]]] = {}
     for folder in complete:
         config = _comparable(folder)
