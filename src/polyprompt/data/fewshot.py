@@ -127,8 +127,8 @@ def _draw_split(
                 what = "texts" if label == ANY else f"examples of the class '{label}'"
                 asked = f"{shots} are" if label == ANY else f"{shots} per class are"
                 raise DataError(
-                    f"The {split} split has {have} {what}{_apart(sampling)}; {asked} asked for, and "
-                    f"{language} ran out after {round_number}. Set shots to "
+                    f"The {split} split has {have} {what}{_apart(sampling)}; {asked} asked for, "
+                    f"and {language} ran out after {round_number}. Set shots to "
                     f"{max(round_number, 1)} or less"
                     + (", or shots=all." if split == "train" else ".")
                 )
