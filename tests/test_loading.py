@@ -50,7 +50,7 @@ def test_an_encoder_is_of_the_other_family(tiny_folder):
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ({"model_type": "t5"}, "is of the type 't5'"),
+        ({"model_type": "bart"}, "is of the type 'bart'"),
         ({}, "is of the type 'unknown'.*backbone.family=causal"),
     ],
 )

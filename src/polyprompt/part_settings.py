@@ -79,7 +79,7 @@ class SourcedSettings(Settings):
     """A part that can be taken, frozen, from earlier runs.
 
     ``source`` names where it lies: a file, the folder of a run, or the folder of a study with
-    ``{language}`` behind it, e.g. ``runs/language-prompts/{language}``; a text is then read with
+    ``{language}`` behind it, e.g. ``runs/language_prompts/{language}``; a text is then read with
     the part of its own language, the source's in training, the target's at test. ``missing`` says
     what becomes of a target that has none: an ``error``, or it is answered without (``leave_out``)
     and marked.

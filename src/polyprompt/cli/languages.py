@@ -59,7 +59,7 @@ def train(
 
     check_languages(languages, catalogue(), "the catalogue (polyprompt languages)")
     value = _study(part, length, texts, backbone) | {
-        "name": name or f"language-{'prompts' if part == 'soft_prompt' else 'adapters'}",
+        "name": name or f"language_{'prompts' if part == 'soft_prompt' else 'adapters'}",
         "output": output,
         "task": "wikipedia" if data is None else "texts",
         "data": None if data is None else "\n".join(data),
