@@ -137,6 +137,11 @@ class CachedEngine(Engine):
                 states |= zip(group, read.lots(len(inputs)), strict=True)
         return States.joined([states[run] for run in range(len(prompts))])
 
+    def fronts(self, inputs: Sequence[Encoded], prompts: Prompts) -> tuple[list[Arranged], Frozen]:
+        """Lay inputs out, and give their frozen part, as it is kept or computed now."""
+        rows = [arrange(encoded, prompts.shapes[0], self._attention) for encoded in inputs]
+        return rows, self._frozen(rows)
+
     @staticmethod
     def _by_length(rows: Sequence[Sequence[Arranged]], runs: Sequence[int]) -> list[list[int]]:
         """Divide runs by their live tokens; rows are R × B."""

@@ -49,6 +49,21 @@ class DirectEngine(Engine):
                 parts.append(self._whole(rows, [0] * len(rows), own))
         return States.joined(parts)
 
+    def fronts(self, inputs: Sequence[Encoded], prompts: Prompts) -> tuple[list[Arranged], Frozen]:
+        """Lay inputs out; nothing stands in front of what is live, unless in an encoder."""
+        rows = [self._arrange(encoded, prompts.shapes[0]) for encoded in inputs]
+        if rows[0].apart:
+            return rows, self._read(rows, [0] * len(rows), prompts.vectors[0])
+        backbone, count = self.backbone, len(rows)
+        shapes, width = backbone.layer_facts.shapes, backbone.layer_facts.width
+        like = {"dtype": backbone.dtype, "device": backbone.device}
+        layers = tuple(
+            (torch.zeros(count, heads, 0, key, **like), torch.zeros(count, heads, 0, value, **like))
+            for heads, key, value in shapes
+        )
+        nothing = torch.zeros(count, 0, dtype=torch.long, device=backbone.device)
+        return rows, Frozen(layers, torch.zeros(count, 0, width, **like), nothing.bool(), nothing)
+
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:
         """Read the prefix anew with every batch of inputs."""
         front = np.asarray(prefix, dtype=np.int64)
@@ -127,15 +142,25 @@ class DirectEngine(Engine):
         """Run the encoder over what stands in it, and the decoder over the rest."""
         device, table = self.backbone.device, torch.cat(prompts.vectors)
         starts = [prompts.starts()[run] for run in runs]
-        parts = [row.part(frozen=True) for row in rows]
-        codes = [shift_codes(own, at) for (own, _), at in zip(parts, starts, strict=True)]
-        places = np.concatenate([own for _, own in parts])
-        blocks = lay_out([[len(own)] for own in codes], places, device, causal=False)
-        x = self.look_up(torch.from_numpy(np.concatenate(codes)).to(device), table)
-        frozen = self.backbone.read_encoder(x, blocks)
+        frozen = self._read(rows, starts, table)
         live = Live.of([[row] for row in rows], [[at] for at in starts], self.branches)
         x = self.look_up(torch.from_numpy(live.codes).to(device), table)
         part = Part(live.blocks(device, causal=True), frozen)
         hidden = self.backbone.extend(x, [part])
         self.backbone.work.sentences += len(rows)
         return live.states(frozen, hidden)
+
+    def _read(self, rows: Sequence[Arranged], starts: Sequence[int], table: Tensor) -> Frozen:
+        """Read what stands in an encoder.
+
+        Args:
+            rows: The inputs.
+            starts: Row of the table at which each one's soft tokens begin.
+            table: Soft tokens of all runs.
+        """
+        device, parts = self.backbone.device, [row.part(frozen=True) for row in rows]
+        codes = [shift_codes(own, at) for (own, _), at in zip(parts, starts, strict=True)]
+        places = np.concatenate([own for _, own in parts])
+        blocks = lay_out([[len(own)] for own in codes], places, device, causal=False)
+        x = self.look_up(torch.from_numpy(np.concatenate(codes)).to(device), table)
+        return self.backbone.read_encoder(x, blocks)

@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polyprompt.data.encoded import Encoded
-from polyprompt.engine.arrangement import Shape
+from polyprompt.engine.arrangement import Arranged, Shape
 from polyprompt.engine.memory import Allowance, in_batches
 from polyprompt.errors import ConfigError
 from polyprompt.families import Attention
 from polyprompt.heads.head import States
 from polyprompt.models.backbone import Backbone
+from polyprompt.models.values import Frozen
 from polyprompt.part_settings import Reach
 
 
@@ -172,6 +173,10 @@ class Engine(ABC):
     @abstractmethod
     def _every(self, inputs: Sequence[Encoded], prompts: Prompts) -> States:
         """Read inputs of one variant as ``every`` does."""
+
+    @abstractmethod
+    def fronts(self, inputs: Sequence[Encoded], prompts: Prompts) -> tuple[list[Arranged], Frozen]:
+        """Lay inputs out for one run, and read what stands in front of all that is live, B each."""
 
     @abstractmethod
     def behind(self, prefix: Sequence[int], inputs: Sequence[Encoded]) -> States:

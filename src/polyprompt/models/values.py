@@ -6,8 +6,10 @@ input, S tokens of a block.
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polyprompt.models.blocks import Blocks
@@ -57,6 +59,34 @@ class Frozen:
             torch.cat([self.hidden, nothing], 1),
             torch.cat([self.mask, real], 1),
             torch.cat([self.positions, places.masked_fill(~real, 0)], 1),
+        )
+
+    def with_beside(
+        self,
+        layers: tuple[tuple[Float[Tensor, "J P K"], Float[Tensor, "J P K"]], ...],
+        positions: NDArray[np.int64],
+    ) -> "Frozen":
+        """Give what is there with a deep prompt in every layer, seen by all that follows.
+
+        Args:
+            layers: Its keys and values.
+            positions: Of its places in every input, B P.
+        """
+        device = self.mask.device
+        places = torch.from_numpy(positions).to(device)
+        inputs = len(places)
+        hidden = self.hidden.new_zeros(*places.shape, self.hidden.shape[-1])
+        return Frozen(
+            tuple(
+                (
+                    torch.cat([deep.to(keys).expand(inputs, -1, -1, -1), keys], 2),
+                    torch.cat([own.to(values).expand(inputs, -1, -1, -1), values], 2),
+                )
+                for (keys, values), (deep, own) in zip(self.layers, layers, strict=True)
+            ),
+            torch.cat([hidden, self.hidden], 1),
+            torch.cat([torch.ones_like(places, dtype=torch.bool), self.mask], 1),
+            torch.cat([places, self.positions], 1),
         )
 
     def _empty(self, layers: KeysValues) -> "Frozen":
