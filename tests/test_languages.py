@@ -10,6 +10,7 @@ import yaml
 from datasets import Dataset
 
 from polyprompt import Classifier
+from polyprompt.classifier import fit_settings
 from polyprompt.data.corruption import (
     CorruptedInputs,
     Corruption,
@@ -25,6 +26,7 @@ from polyprompt.data.readers import read_task
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.errors import ConfigError, DataError, StoreError
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.estimate import Estimate, estimate_study
 from polyprompt.experiments.language_results import language_results, write_language_reports
 from polyprompt.experiments.plan import plan_study
 from polyprompt.experiments.results import gather
@@ -330,6 +332,8 @@ def test_six_configurations_are_lists_of_parts(task_on_parts, tmp_path):
         assert set(sources) == ({"language"} if kind else set())
         if kind:
             assert set(sources["language"]) == {"eng_Latn", "swh_Latn"}
+    for found in estimate_study(build_study(task_on_parts | {"arms": arms, "name": "six2"}, "x")):
+        assert not isinstance(found, Estimate) or found.seconds >= 0
     texts = ["wave abc", "rock xyz"]
     for arm in ("adapter, prompt", "prompt, prompt", "adapter, adapter"):
         path = records[arm].path
@@ -403,6 +407,12 @@ def test_a_part_that_changed_or_is_of_another_backbone_is_found_out(task_on_part
     with pytest.raises(ConfigError, match="there is no part of kind soft_prompt"):
         plan_study(study)
     assert other.is_dir()
+
+
+def test_a_fit_takes_no_parts_of_earlier_runs(tmp_path):
+    part = sourced(tmp_path, "soft_prompt")
+    with pytest.raises(ConfigError, match="a fit does not take parts of earlier runs"):
+        fit_settings(parts={"language": part, "task": {}})
 
 
 def test_several_runs_of_one_language_are_ambiguous(task_on_parts, texts_folder, tmp_path):

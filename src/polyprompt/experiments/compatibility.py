@@ -186,6 +186,11 @@ def check_fit(settings: RunSettings) -> RunSettings:
             "A fit trains soft prompts alone, because its folds share one frozen model. Train "
             "weights in a study (polyprompt run)."
         )
+    if settings.sourced:
+        raise ConfigError(
+            f"parts.{next(iter(settings.sourced))}.source: a fit does not take parts of earlier "
+            "runs. Take them up in a study (polyprompt run)."
+        )
     return settings
 
 

@@ -140,12 +140,23 @@ def _probe(plan: GroupPlan, backbone: Backbone, reader: Backbone) -> _Rates:
         reader: Reads what is tested; may be the same.
     """
     group = build_group(plan, backbone)
-    members = group.members
-    rows = {run: next(member.batches()) for run, member in enumerate(members)}
-    for run, member in enumerate(members):
-        some = [member.train[row] for row in rows[run]]
-        group.engine.keep(some, prompts_of([member]).shapes[0])
-    train = _rate(backbone, lambda: add_gradients(group.engine, members, rows))
+    try:
+        return _rates_of(plan, group, reader)
+    finally:
+        group.release()
+
+
+def _rates_of(plan: GroupPlan, group: Group, reader: Backbone) -> _Rates:
+    """Measure the rates of a group that has been built."""
+    members, backbone = group.members, group.engine.backbone
+    rows = {run: next(member.batches(), []) for run, member in enumerate(members)}
+    rows = {run: batch for run, batch in rows.items() if batch}  # some take no step
+    for run, batch in rows.items():
+        some = [members[run].train[row] for row in batch]
+        group.engine.keep(some, prompts_of([members[run]]).shapes[0])
+    train = float("inf")
+    if rows:
+        train = _rate(backbone, lambda: add_gradients(group.engine, members, rows))
     test = plan.data.splits["test"]
     inputs = group.encoder.encode(test[:: max(1, len(test) // _PROBED_INPUTS)][:_PROBED_INPUTS])
 
@@ -192,14 +203,15 @@ def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
     behind = 0 if words is None else sum(map(len, words.branches))
     encoder = build_encoder(plan.runs[0].layout, first, backbone)
     tested = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
-    inputs, texts = len(tested), _tokens(encoder.encode(tested))
+    inputs, given = len(tested), plan.runs[0].layout.given_length
+    texts = _tokens(encoder.encode(tested)) + inputs * given
     train, dev, read, longest = 0.0, 0.0, float(texts if cached else 0), 0
     for run in plan.runs:
         live = run.layout.prompt_length + run.settings.deep_places + behind
         drawn, chosen_by = (encoder.encode(some) for some in (run.draw.train, run.draw.dev))
         steps, epochs = _steps(run)
         longest = max(longest, steps)
-        own = 0 if cached else _tokens(drawn) / len(drawn)
+        own = 0 if cached else _tokens(drawn) / len(drawn) + given
         train += steps * run.settings.training.batch_size * (live + own)
         again = [*chosen_by, *drawn] if _reads_examples(run) else chosen_by
         dev += (epochs + 1) * (len(again) * live + (0 if cached else _tokens(again)))
