@@ -52,6 +52,14 @@ def additions():
     return of_decoder("bloom", "lora")
 
 
+def by_adafactor():
+    """Two prompts, moved by Adafactor."""
+    engine, members = three_runs()
+    for one in members[:2]:
+        one.settings = one.settings.model_copy(update={"optimiser": "adafactor"})
+    return engine, members[:2]
+
+
 def through_a_file(tensors):
     return load(save({name: value.detach().contiguous() for name, value in tensors.items()}))
 
@@ -70,7 +78,7 @@ def assert_equal(ours, theirs):
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize("build", [three_runs, all_weights, additions])
+@pytest.mark.parametrize("build", [three_runs, all_weights, additions, by_adafactor])
 @pytest.mark.parametrize("after", [1, 4, 7])
 def test_left_and_taken_up_again_is_as_at_one_go(build, after):
     whole = Training(*build())

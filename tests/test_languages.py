@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 
 from polyprompt import Classifier
 from polyprompt.classifier import fit_settings
@@ -33,6 +34,7 @@ from polyprompt.experiments.results import gather
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.families import Attention
 from polyprompt.head_settings import LanguageModelSettings
+from polyprompt.heads.head import States
 from polyprompt.heads.language_model import LanguageModelHead, word_losses
 from polyprompt.models.tiny import tiny_backbone, tiny_model, tiny_tokenizer
 from polyprompt.records import Example
@@ -40,6 +42,7 @@ from polyprompt.seeds import generator
 from polyprompt.tasks.card import load_card, parse_card
 from polyprompt.tasks.layout import parse_layout
 from polyprompt.training.member import word_tensor
+from polyprompt.tuning.linear_map import LinearMap
 from test_causal import TEXTS, close
 
 SENTINELS = tuple(range(1000, 1100))
@@ -396,8 +399,6 @@ def test_a_part_that_changed_or_is_of_another_backbone_is_found_out(task_on_part
     with pytest.raises(ConfigError, match="trained on .* another backbone"):
         plan_study(study)
     (run / "run.json").write_text(json.dumps(record))
-    from safetensors.torch import load_file, save_file
-
     save_file({"weight": load_file(path)["weight"] + 1}, path)
     (group,) = plan_study(study)
     assert group.runs[0].name != before
@@ -413,6 +414,111 @@ def test_a_fit_takes_no_parts_of_earlier_runs(tmp_path):
     part = sourced(tmp_path, "soft_prompt")
     with pytest.raises(ConfigError, match="a fit does not take parts of earlier runs"):
         fit_settings(parts={"language": part, "task": {}})
+
+
+def test_a_part_for_all_languages_reads_texts_of_any(task_on_parts, tmp_path):
+    study = build_study(
+        task_on_parts
+        | {"parts": {"language": sourced(tmp_path, "soft_prompt"), "task": {"length": 3}}},
+        "toy",
+    )
+    (group,) = plan_study(study)
+    path = group.runs[0].sourced.files["language"]["swh_Latn"]
+    part = {"source": str(path), "length": 4}
+    one = build_study(
+        task_on_parts | {"name": "one", "parts": {"language": part, "task": {"length": 3}}}, "one"
+    )
+    list(run_study(one))
+    (folder,) = study_folders(one)
+    loaded = [Classifier.load(folder.path, code) for code in ("", "eng_Latn", "fra_Latn")]
+    found = [one.predict_proba(["wave abc"]) for one in loaded]
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_prompts_of_unequal_length_are_refused(task_on_parts, tmp_path):
+    part = sourced(tmp_path, "soft_prompt")
+    value = task_on_parts | {"parts": {"language": part, "task": {"length": 3}}}
+    (group,) = plan_study(build_study(value, "toy"))
+    path = group.runs[0].sourced.files["language"]["swh_Latn"]
+    save_file({"weight": torch.zeros(7, 32)}, path)
+    with pytest.raises(ConfigError, match="has 7 tokens, that of the source language 4"):
+        plan_study(build_study(value, "toy"))
+
+
+def test_runs_that_hide_other_words_or_settle_a_part_otherwise_are_not_one_group(
+    decoder_folder, texts_folder, tmp_path, task_on_parts
+):
+    changes = {"grid": {"source": [["eng_Latn"]], "head.density": [0.15, 0.6]}, "name": "densities"}
+    changes["head"] = "language_model"
+    study = language_study(decoder_folder, texts_folder, tmp_path, "soft_prompt", **changes)
+    assert len(plan_study(study)) == 2
+    part = sourced(tmp_path, "bottleneck_adapter")
+    value = task_on_parts | {"parts": {"language": part, "task": {"length": 3}}}
+    value["grid"] = {"parts.language.activation": ["relu", "tanh"]}
+    assert len(plan_study(build_study(value, "toy"))) == 2
+
+
+def test_what_is_recorded_of_layers_is_that_of_the_language_s_adapter(task_on_parts, tmp_path):
+    part = sourced(tmp_path, "bottleneck_adapter")
+    value = task_on_parts | {"record": ["states"], "record_items": 8}
+    value["parts"] = {"language": part, "task": {"length": 3}}
+    bare = value | {"name": "bare", "parts": {"task": {"length": 3}}}
+    found = []
+    for one in (value, bare):
+        study = build_study(one, "x")
+        list(run_study(study))
+        (folder,) = study_folders(study)
+        (path,) = (folder.path / "recorded").glob("states*")
+        found.append(load_file(path))
+    same = [torch.equal(found[0][name], found[1][name]) for name in found[0]]
+    assert not all(same)
+
+
+def test_held_out_texts_for_choosing_can_be_measured_too(tmp_path):
+    rows = [{"language": "eng_Latn", "text": f"text {i}"} for i in range(40)]
+    pl.DataFrame(rows).write_parquet(tmp_path / "a.parquet")
+    data, card = str(tmp_path / "a.parquet"), load_card("texts")
+    found = {
+        way: read_task(card, data, ["eng_Latn"], None, way).splits
+        for way in ("test", "dev", "both")
+    }
+    assert found["dev"]["test"] == found["test"]["dev"]
+    assert found["both"]["test"] == found["test"]["test"]
+    assert found["both"]["dev_targets"] == found["test"]["dev"]
+
+
+def test_settings_of_language_parts_are_not_searched(decoder_folder, texts_folder, tmp_path):
+    search = {"search": {"seeds": [100], "grid": {"training.learning_rate": [0.1, 0.2]}}}
+    study = language_study(decoder_folder, texts_folder, tmp_path, **search)
+    with pytest.raises(ConfigError, match="are not searched"):
+        plan_study(study)
+
+
+def test_losses_of_epochs_are_not_recorded_as_if_they_were_answers(
+    decoder_folder, texts_folder, tmp_path
+):
+    study = language_study(decoder_folder, texts_folder, tmp_path, record=["epochs"])
+    with pytest.raises(ConfigError, match="epochs of texts whose own words are guessed"):
+        plan_study(study)
+
+
+def test_all_parameters_and_the_word_table_learn_a_language_as_in_plain_arithmetic(
+    texts_folder, tmp_path
+):
+    """A sentence encoder compares with its own table, which is trained, too."""
+    backbone = tiny_backbone("bert", Attention.FULL)
+    backbone.model.requires_grad_(requires_grad=True)
+    weights = LinearMap.of(torch.eye(32), torch.zeros(32))
+    states = torch.randn(6, 32)
+    words = torch.tensor([4, 5, 6, 7, 8, 9])
+    nothing = np.full(1, 6)
+    read = States(states[:1], states[:1], states[:1, None], states, nothing, ((),))
+    LanguageModelHead(backbone, weights).loss(read, words[None]).backward()
+    ours = backbone.table.grad.clone()
+    backbone.model.zero_grad()
+    torch.nn.functional.cross_entropy(states @ backbone.table.T, words).backward()
+    close(ours, backbone.table.grad)
 
 
 def test_several_runs_of_one_language_are_ambiguous(task_on_parts, texts_folder, tmp_path):
@@ -477,6 +583,12 @@ def test_texts_are_read_from_files_tables_and_folders(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no texts"):
         read_task(card, str(tmp_path / "empty"), ["eng_Latn"], None)
+    (tmp_path / "plain.txt").write_text("one\n" * 40)
+    with pytest.raises(DataError, match="does not say which language it is in"):
+        read_task(card, str(tmp_path / "plain.txt"), ["fra_Latn"], None)
+    pl.DataFrame({"text": ["x"]}).write_csv(tmp_path / "c.csv")
+    with pytest.raises(DataError, match="Name it LANGUAGE.csv"):
+        read_task(card, str(tmp_path / "c.csv"), ["fra_Latn"], None)
     pl.DataFrame({"sentence": ["x"]}).write_csv(tmp_path / "b.csv")
     with pytest.raises(DataError, match="no column 'text'"):
         read_task(card, str(tmp_path / "b.csv"), ["eng_Latn"], None)

@@ -19,7 +19,7 @@ def encoder():
 
 def test_inputs_are_those_that_are_encoded_at_once(encoder):
     examples = [Example(str(i), "", {"text": "abc"[: i % 3 + 1]}) for i in range(BLOCK + 7)]
-    lazy, ahead = inputs_of(encoder, examples, 10), inputs_of(encoder, examples, 10_000)
+    lazy, ahead = (inputs_of(encoder.encode, examples, ahead) for ahead in (10, 10_000))
     assert isinstance(lazy, LazyInputs)
     assert isinstance(ahead, list)
     assert len(lazy) == len(ahead)

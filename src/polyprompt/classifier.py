@@ -201,8 +201,8 @@ class Classifier:
         (self._field,) = record["fields"]
         self.labels = tuple(record["labels"])
         layout = layout_of(settings, record)
-        sourced = put_sourced(run, settings, backbone)
         check_language(run, language)
+        sourced = put_sourced(run, settings, backbone, language)
         self._language = language
         self._head, self._prompts = load_parts(run, settings, layout, backbone)
         self._engine = engine_for(settings, layout, backbone, self._head.branches)

@@ -34,6 +34,9 @@ class Sampling:
     shares: Mapping[str, float] | None = None
 
 
+MOST_DEV_TEXTS = 100
+"""Texts without labels that the state which is kept is chosen by."""
+
 ANY = ""
 """The class of items whose words are tagged, or that have no label: drawn as they come."""
 
@@ -86,6 +89,8 @@ def draw_examples(
     used = {e.id for e in drawn}
     pool = dev or [e for e in train if e.id not in used]
     wanted = dev_shots(sampling.shots)
+    if all(example.label is None for example in train):
+        wanted = min(wanted, MOST_DEV_TEXTS)
     # as paper A does, the dev split is balanced to its rarest class
     there = min(wanted, max(1, rarest(dev, labels))) if dev else wanted
     held_out = _draw_split(pool, labels, there, sampling, "dev", taken)

@@ -43,7 +43,7 @@ def read_task(
         DataError: A file, column, label or text is not as the card says.
     """
     if card.kind == "language":
-        return read_texts(card, data, source, targets, test_items, shots)
+        return read_texts(card, data, source, targets, test_items, shots, evaluate)
     frames, origin = _frames(card, data, source, targets, evaluate)
     wanted = {"train": source, "dev": source, "test": targets}
     paths = _paths(card, data, origin, frames)

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 
 from polyprompt.data.splits import TaskData
 from polyprompt.errors import DataError, listing, nearest
-from polyprompt.languages.catalogue import check_languages
+from polyprompt.languages.catalogue import catalogue, check_languages
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard
 
@@ -39,7 +40,12 @@ def text_files(data: str | None, card: TaskCard) -> dict[str, Path]:
         if not place.exists():
             raise DataError(f"There is no file or folder {place} (data=…).")
         found = [place] if place.is_file() else sorted(place.iterdir())
-        found = [path for path in found if path.suffix.lower() in {".txt", *_TABLES}]
+        found = [
+            path
+            for path in found
+            if path.suffix.lower() in _TABLES
+            or (path.suffix.lower() == ".txt" and (path == place or path.stem in catalogue()))
+        ]
         if not found:
             raise DataError(
                 f"{place} (data=…) holds no texts. Expected text files with a text a line, named "
@@ -60,6 +66,7 @@ def read_texts(
     targets: Sequence[str] | None,
     most: int | None,
     wanted: int | None,
+    evaluate: Literal["test", "dev", "both"] = "test",
 ) -> TaskData:
     """Read texts: those to learn from in the source languages, those to measure in the targets.
 
@@ -70,6 +77,8 @@ def read_texts(
         targets: Languages that are measured; None for the source languages.
         most: Most texts of a language that are measured, from the beginning; None for all.
         wanted: Texts of a language that are learnt from, so that a stream can end; None for all.
+        evaluate: Which of the held-out texts are measured; those for choosing stand in the place of
+            the others, or beside them.
 
     Raises:
         ConfigError: A language has no texts.
@@ -85,8 +94,14 @@ def read_texts(
         split: tuple(e for language in source for e in divided[language][split])
         for split in ("train", "dev")
     }
-    tested = (e for language in targets or source for e in divided[language]["test"][:most])
-    return TaskData(splits | {"test": tuple(tested)}, origin)
+    measured = {
+        split: tuple(e for language in targets or source for e in divided[language][split][:most])
+        for split in ("dev", "test")
+    }
+    splits["test"] = measured["dev" if evaluate == "dev" else "test"]
+    if evaluate == "both":
+        splits["dev_targets"] = measured["dev"]
+    return TaskData(splits, origin)
 
 
 def _divided(texts: Sequence[str], language: str, origin: str) -> dict[str, list[Example]]:
@@ -123,12 +138,7 @@ def _local_texts(card: TaskCard, data: str, languages: Sequence[str]) -> dict[st
 def _rows(path: Path, card: TaskCard, languages: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Give the texts of a file with their languages."""
     if path.suffix.lower() == ".txt":
-        language = path.stem if path.stem in languages or "_" in path.stem else languages[0]
-        if language == languages[0] != path.stem and len(languages) > 1:
-            raise DataError(
-                f"{path} does not say which language it is in. Name it LANGUAGE.txt, e.g. "
-                f"{languages[0]}.txt."
-            )
+        language = _named(path, languages)
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -144,18 +154,26 @@ def _rows(path: Path, card: TaskCard, languages: Sequence[str]) -> Iterator[tupl
             f"{path} has no column '{column}'.{nearest(column, frame.columns)} It has: "
             f"{listing(frame.columns)}"
         )
-    if named not in frame.columns and len(languages) > 1:
-        raise DataError(
-            f"{path} has no column '{named}' to tell {listing(list(languages))} apart. It has: "
-            f"{listing(frame.columns)}"
-        )
-    frame = (
-        frame if named in frame.columns else frame.with_columns(pl.lit(languages[0]).alias(named))
-    )
+    if named not in frame.columns:
+        frame = frame.with_columns(pl.lit(_named(path, languages)).alias(named))
     chosen = frame.select(
         pl.col(named).cast(pl.String), pl.col(column).cast(pl.String)
     ).drop_nulls()
     yield from chosen.iter_rows()
+
+
+def _named(path: Path, languages: Sequence[str]) -> str:
+    """Read from a file's name which language its texts are in.
+
+    Raises:
+        DataError: It does not say.
+    """
+    if path.stem in catalogue() or path.stem in languages:
+        return path.stem
+    raise DataError(
+        f"{path} does not say which language it is in. Name it LANGUAGE{path.suffix}, e.g. "
+        f"{languages[0]}{path.suffix}; a table may have a column 'language' instead."
+    )
 
 
 def _streamed_texts(

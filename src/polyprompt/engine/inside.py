@@ -62,10 +62,29 @@ def look_inside(
     for rows, looked in in_batches(
         engine.allowance,
         sizes,
-        lambda rows: _look(engine, [inputs[row] for row in rows], vectors, lengths),
+        lambda rows: _look_as(engine, [inputs[row] for row in rows], vectors, lengths),
     ):
         order += rows
         found.append(looked)
+    return _joined(found, order)
+
+
+def _look_as(
+    engine: Engine, inputs: Sequence[Encoded], vectors: Tensor, lengths: Sequence[int]
+) -> Looked:
+    """Look at some inputs, each with the frozen attachments of its own language."""
+    found: list[Looked] = []
+    order: list[int] = []
+    for variant in dict.fromkeys(encoded.variant for encoded in inputs):
+        rows = [row for row, encoded in enumerate(inputs) if encoded.variant == variant]
+        with engine.backbone.reading_as(variant):
+            found.append(_look(engine, [inputs[row] for row in rows], vectors, lengths))
+        order += rows
+    return _joined(found, order)
+
+
+def _joined(found: Sequence[Looked], order: Sequence[int]) -> Looked:
+    """Put several lots of inputs back into their order."""
     back = np.argsort(order)
     return Looked(
         np.concatenate([one.text for one in found])[back],

@@ -113,6 +113,15 @@ def build_group(plan: GroupPlan, backbone: Backbone) -> Group:
         ConfigError: A prompt and its texts need more positions than the model has, or a label word
             cannot be scored.
     """
+    try:
+        return _build(plan, backbone)
+    except Exception:
+        backbone.attachments.clear()
+        raise
+
+
+def _build(plan: GroupPlan, backbone: Backbone) -> Group:
+    """Build a group; what is put behind sub-layers stays there if that fails."""
     first = plan.runs[0].settings
     kind = head_of(first)
     words = words_of(kind, plan.card.labels, backbone)

@@ -25,6 +25,10 @@ _NOT_OF_FROZEN = (
     "baselines on the frozen backbone's vectors of texts are left out, because they answer whole "
     "texts with a class"
 )
+_WITH_PARTS = (
+    "baselines on vectors read texts with the frozen parts of earlier runs, those that are asked "
+    "with an instruction, and label descriptions, without"
+)
 Scores = dict[str | None, NDArray[np.float32]]
 
 
@@ -71,7 +75,9 @@ class Baselines:
                 of_decoder, note = yield from self._of_decoder(run)
                 scores |= self._of_vectors(run) | of_decoder
             self._known[key] = scores, note
-        scores, self._notes[run.name] = self._known[key]
+        scores, note = self._known[key]
+        with_parts = _WITH_PARTS if run.sourced.files and len(scores) > 2 else ""
+        self._notes[run.name] = "; ".join(filter(None, [note, with_parts]))
         return scores
 
     def note_of(self, run: RunPlan) -> dict[str, str]:

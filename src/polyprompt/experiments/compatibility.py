@@ -132,6 +132,11 @@ def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
         ConfigError: A source language is not tested, or layers are asked for that a deep prompt
             stands beside.
     """
+    if "epochs" in settings.record and head_of(settings).kind == "language_model":
+        raise ConfigError(
+            "record: epochs of texts whose own words are guessed are not recorded; steps.jsonl has "
+            "the loss of those held out for choosing. Take it out of record."
+        )
     inside = sorted({"states", "attention"}.intersection(settings.record))
     if inside and settings.deep_prompts:
         raise ConfigError(
@@ -148,7 +153,7 @@ def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
     usual = FAMILIES[settings.backbone.family].pooling
     pooled = getattr(head, "pooling", usual) == usual
     masked = settings.backbone.family == "masked" and head.kind == "verbalizer"
-    if inside and (masked or not pooled or head.kind in {"tagger", "choice"}):
+    if inside and (masked or not pooled or head.kind in {"tagger", "choice", "language_model"}):
         raise ConfigError(
             f"record: {listing(inside)} are recorded for heads that read the {usual} state of this "
             f"backbone; this {head.kind} reads others. Take it out of record."

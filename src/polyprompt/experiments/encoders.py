@@ -33,10 +33,11 @@ def train_inputs(run: RunPlan, encoder: Encoder, ahead: int) -> Sequence[Encoded
     """
     examples = run.draw.train
     if encoder.corruption is None:
-        return inputs_of(encoder, examples, ahead)
+        return inputs_of(encoder.encode, examples, ahead)
     names = [f"{example.language}/{example.id}" for example in examples]
     seed = run.settings.train_seed or 0
-    return CorruptedInputs(encoder.whole(examples), encoder.corruption, seed, names)
+    texts = inputs_of(encoder.whole, examples, ahead)
+    return CorruptedInputs(texts, encoder.corruption, seed, names)
 
 
 def build_encoder(

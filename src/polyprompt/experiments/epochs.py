@@ -64,7 +64,7 @@ class EpochScores:
         """Answer all items with a run's prompt as it is now."""
         engine, inputs = self._group.engine, self._inputs
         head = fitted_head(engine, member)
-        collected = Collected(1, inputs, len(self._card.labels), 0)
+        collected = Collected(1, inputs, max(len(self._card.labels), 1), 0)
         for batch in answer(engine, prompts_of([member]), [head], inputs, bare=False):
             collected.add(batch)
         scores: Scores = {None: collected.scores[0]}

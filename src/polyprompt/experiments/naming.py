@@ -22,6 +22,11 @@ _OF_A_RUN = {
 }  # fmt: skip
 
 
+_READ = {
+    "kind", "piece", "max_pieces", "leading_space", "objective", "density", "mean_span",
+}  # fmt: skip
+
+
 def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SOURCED_PARTS) -> str:
     """Fingerprint everything that changes a run's result."""
     value = settings.model_dump(mode="json")
@@ -38,8 +43,9 @@ def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SO
         if part.get("initial"):
             _leave_out(part["initial"], ends=False)
         part.pop("source", None)  # what lies there counts
-    begun = [getattr(part, "initial", None) for part in settings.parts.values()]
-    sums = [file_sha256(Path(one.path)) for one in begun if one is not None and one.path]
+    begun = [*settings.soft_prompts.values(), *settings.deep_prompts.values()]
+    paths = [part.initial.path for part in (*begun, *settings.adapters.values())]
+    sums = [file_sha256(Path(path)) for path in paths if path]
     of_parts = sourced.contents()
     parts = [sums, of_parts] if of_parts else sums
     place = locate(settings.backbone)
@@ -84,7 +90,8 @@ def group_key(
     if isinstance(head, VerbalizerSettings):
         value["words"] = [head.words, head.leading_space, head.several_pieces]
     value["optimiser"] = settings.training.optimiser
-    value["sourced"] = sourced.contents()
+    settled = {name: part.model_dump(mode="json") for name, part in settings.sourced.items()}
+    value["sourced"] = [sourced.contents(), settled]
     value["layout"] = [*(repr(run) for run in layout.hard_runs()), layout.decoder_run]
     value["kinds"] = sorted(
         f"{part_name} {part.kind} {getattr(part, 'position', '')}"
@@ -92,7 +99,7 @@ def group_key(
     )
     if load_card(settings.task).held_out:  # what is tested depends on what is learnt from
         value["source"] = settings.source
-    value["reads"] = head.model_dump(include={"kind", "piece", "max_pieces", "leading_space"})
+    value["reads"] = head.model_dump(include=_READ)
     if settings.weight_parts:
         value["alone"] = name
     return fingerprint(value)

@@ -103,6 +103,15 @@ def plan_study(study: Study) -> list[GroupPlan]:
         except PolypromptError as error:
             faults.append(error)
     faults += _repeated(plans)
+    if study.settings.search is not None and any(
+        load_card(p.settings.task).kind == "language" for p in plans
+    ):
+        faults.append(
+            ConfigError(
+                "search: settings of language parts are not searched. Let a grid try them, and "
+                "compare the losses of its table."
+            )
+        )
     if faults:
         messages = list(dict.fromkeys(str(fault) for fault in faults))
         kind = type(faults[0]) if len({type(f) for f in faults}) == 1 else ConfigError

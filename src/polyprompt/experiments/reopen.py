@@ -18,7 +18,7 @@ from polyprompt.experiments.given import GivenParts
 from polyprompt.experiments.heads import saved_head
 from polyprompt.experiments.parts import apply_weight_part
 from polyprompt.experiments.plan import reaches_of
-from polyprompt.experiments.sourced import SourcedParts
+from polyprompt.experiments.sourced import LANGUAGE, SourcedParts
 from polyprompt.experiments.store import RunFolder
 from polyprompt.fingerprint import file_sha256
 from polyprompt.heads.head import Head
@@ -42,8 +42,16 @@ def layout_of(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
     return layout.with_given(settings.sourced)
 
 
-def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> Sourced:
+def put_sourced(
+    run: RunFolder, settings: RunSettings, backbone: Backbone, language: str
+) -> Sourced:
     """Put the frozen parts of earlier runs in place that a run was made with.
+
+    Args:
+        run: The run.
+        settings: Its own.
+        backbone: Loaded.
+        language: Of the texts that will be read; empty where it is not known.
 
     Raises:
         StoreError: A file is gone, or is not what it was.
@@ -53,6 +61,9 @@ def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> So
         name: {language: Path(one["path"]) for language, one in own.items()}
         for name, own in record.items()
     }
+    for name, own in files.items():
+        if LANGUAGE not in (settings.sourced[name].source or ""):  # one for all languages
+            own[language] = next(iter(own.values()))
     for own in record.values():
         for one in own.values():
             path = Path(one["path"])
@@ -71,8 +82,10 @@ def check_language(run: RunFolder, language: str) -> None:
     Raises:
         ConfigError: It has parts per language, and none of this one.
     """
-    record = run.record()
+    record, parts = run.record(), run.config()["parts"]
     for name, own in record.get("sourced_parts", {}).items():
+        if LANGUAGE not in parts[name]["source"]:  # one for all languages
+            continue
         left_out = record.get("without_part", {}).get(name, ())
         if language not in own and language not in left_out:
             given = f"'{language}' is none of them" if language else "name it with language"

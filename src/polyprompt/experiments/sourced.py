@@ -56,14 +56,16 @@ def find_parts(
         ConfigError: A language has none, or several, or one of another backbone.
     """
     files, without = {}, {}
+    known: _Runs = {}
     for name, part in settings.sourced.items():
-        found = {language: _find(name, part, language) for language in languages}
+        found = {language: _find(name, part, language, known) for language in languages}
         files[name] = {language: path for language, path in found.items() if path is not None}
         missing = tuple(language for language in languages if language not in files[name])
         _check_missing(name, part, missing, settings.source)
         without |= {name: missing} if missing else {}
         for path in dict.fromkeys(files[name].values()):
             _check_backbone(name, path, backbone_identity)
+            _check_length(name, part, path)
     return SourcedParts(files, without)
 
 
@@ -89,7 +91,7 @@ def with_lengths(settings: RunSettings) -> dict[str, PartSettings]:
     parts = dict(settings.parts)
     for name, part in settings.sourced.items():
         if isinstance(part, SoftPromptSettings):
-            path = _find(name, part, settings.source[0])
+            path = _find(name, part, settings.source[0], {})
             if path is None:
                 missing = [settings.source[0]]
                 raise ConfigError(_not_there(name, part, missing, set(missing)))
@@ -103,8 +105,17 @@ def with_lengths(settings: RunSettings) -> dict[str, PartSettings]:
     return parts
 
 
-def _find(name: str, part: SourcedSettings, language: str) -> Path | None:
+_Runs = dict[Path, dict[str, tuple[Path, ...]]]
+
+
+def _find(name: str, part: SourcedSettings, language: str, known: _Runs) -> Path | None:
     """Find the file of a language's part; None if there is none.
+
+    Args:
+        name: Of the part.
+        part: Its settings.
+        language: Whose it is to be.
+        known: Complete runs of studies by language; filled here.
 
     Raises:
         ConfigError: There are several.
@@ -114,11 +125,13 @@ def _find(name: str, part: SourcedSettings, language: str) -> Path | None:
     kind = getattr(part, "kind", "")
     if place.is_file():
         return place
-    if (place / "config.yaml").is_file():
+    if RunFolder(place).is_complete():
         return _part_of(place, name, kind)
     if Path(part.source).name != LANGUAGE or not place.parent.is_dir():
         return None
-    runs = _runs_by_language(place.parent, _state(place.parent)).get(language, ())
+    if place.parent not in known:
+        known[place.parent] = _runs_by_language(place.parent, _state(place.parent))
+    runs = known[place.parent].get(language, ())
     if len(runs) > 1:
         raise ConfigError(
             f"parts.{name}.source={part.source}: {len(runs)} runs learnt from {language}, "
@@ -155,6 +168,22 @@ def _runs_by_language(study: Path, _state: tuple[str, ...]) -> dict[str, tuple[P
 def _state(study: Path) -> tuple[str, ...]:
     """Name what of a study is complete."""
     return tuple(sorted(path.parent.name for path in study.glob("*/scores.parquet")))
+
+
+def _check_length(name: str, part: SourcedSettings, path: Path) -> None:
+    """Find out whether a soft prompt is as long as that of the source language.
+
+    Raises:
+        ConfigError: It is not.
+    """
+    if not isinstance(part, SoftPromptSettings):
+        return
+    length = _shape(path, name)[0]
+    if length != part.length:
+        raise ConfigError(
+            f"parts.{name}.source: {path} has {length} tokens, that of the source language "
+            f"{part.length}. Train all of them with one length."
+        )
 
 
 def _check_backbone(name: str, path: Path, identity: str) -> None:

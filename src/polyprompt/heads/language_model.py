@@ -100,11 +100,12 @@ class LanguageModelHead(Head):
         hidden = states.tokens
         if any(states.tails):
             hidden = _in_turn(states)
+        scoring, vectors = self.backbone.unembed, hidden
         if self.weights is not None:
-            return word_losses(self._by_table, self.weights(hidden), words)
+            scoring, vectors = self._by_table, self.weights(hidden)
         if any(p.requires_grad for p in self.backbone.model.parameters()):
-            return cross_entropy(self.backbone.unembed(hidden).float(), words, reduction="none")
-        return word_losses(self.backbone.unembed, hidden, words)
+            return cross_entropy(scoring(vectors).float(), words, reduction="none")
+        return word_losses(scoring, vectors, words)
 
     def loss(self, states: States, labels: Int[Tensor, "N W"]) -> Float[Tensor, ""]:
         """Compute the mean over the words that are guessed (nats)."""

@@ -93,6 +93,11 @@ class Attachments:
         finally:
             self._stack = before
 
+    def clear(self) -> None:
+        """Take everything away."""
+        self._stack = []
+        self._end()
+
     def check(self, positions: Sequence[Position], name: str) -> None:
         """Find out whether something can stand behind sub-layers.
 
@@ -108,7 +113,10 @@ class Attachments:
 
     def _begin(self) -> None:
         """Begin to watch the places."""
+        branches = {site.layer for site in self._sites if site.kind == "branch"}
         for index, layer in enumerate(self._modules):
+            if index not in branches:
+                continue
             self._hooks.append(
                 layer.register_forward_pre_hook(self._entered(index), with_kwargs=True)
             )

@@ -5,11 +5,10 @@ and what stands before them in the decoder. What is frozen is the encoder's part
 values for the decoder are what is computed once where no trained prompt stands in it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 from polyprompt.errors import BackboneError
 from polyprompt.models import padded
 from polyprompt.models.backbone import BackboneFacts, LayerFacts
-from polyprompt.models.blocks import Blocks, lay_out
+from polyprompt.models.blocks import Blocks
 from polyprompt.models.packed import Pack
 from polyprompt.models.passes import PackingBackbone
 from polyprompt.models.relative import RelativeBias
@@ -236,10 +235,3 @@ class Seq2SeqBackbone(PackingBackbone):
             )
 
         return RelativeBias(own.relative_attention_bias.weight, bucket)
-
-
-def decoder_blocks(sizes: Iterable[int], device: torch.device) -> Blocks:
-    """Lay decoder tokens out, one block per input, from its first place."""
-    counts = list(sizes)
-    positions = np.concatenate([np.arange(count) for count in counts])
-    return lay_out([[count] for count in counts], positions, device, causal=True)

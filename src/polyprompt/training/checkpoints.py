@@ -135,7 +135,7 @@ def _kept(training: Training) -> dict[str, Tensor]:
 def _moments(training: Training) -> dict[str, Tensor]:
     """Name what the optimiser remembers of each parameter."""
     return {
-        f"{_MOMENTS}/{index}/{name}": value
+        f"{_MOMENTS}/{index}/{name}": torch.as_tensor(value)  # Adafactor counts in plain numbers
         for index, own in training.optimiser.state_dict()["state"].items()
         for name, value in own.items()
     }
