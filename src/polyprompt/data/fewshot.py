@@ -89,15 +89,12 @@ def draw_examples(
     used = {e.id for e in drawn}
     pool = dev or [e for e in train if e.id not in used]
     wanted = dev_shots(sampling.shots)
-    if all(example.label is None for example in train):
+    if train[0].label is None:
         wanted = min(wanted, MOST_DEV_TEXTS)
     # as paper A does, the dev split is balanced to its rarest class
     there = min(wanted, max(1, rarest(dev, labels))) if dev else wanted
     held_out = _draw_split(pool, labels, there, sampling, "dev", taken)
-    of_each = "per class"
-    if labels == (ANY,):
-        of_each = "sentences" if any(e.words for e in train) else "texts"
-    note = f"{sampling.shots} {of_each} from {', '.join(languages)}"
+    note = f"{sampling.shots} {_counted(train[0])} from {', '.join(languages)}"
     if there < wanted:
         note += f" ({there} for dev, all that its rarest class has)"
     if sampling.article_gap:
@@ -105,6 +102,35 @@ def draw_examples(
             f", items at least {sampling.article_gap} apart from one another and from test items"
         )
     return Draw(tuple(drawn), tuple(held_out), note)
+
+
+def _counted(example: Example) -> str:
+    """Say of what an example is one."""
+    if class_of(example) != ANY:
+        return "per class"
+    return "sentences" if example.words else "texts"
+
+
+def _too_few(
+    have: int, label: str, sampling: Sampling, split: str, ran_out: tuple[int, str, int]
+) -> DataError:
+    """Say that a class has fewer examples than asked for.
+
+    Args:
+        have: Its examples.
+        label: The class.
+        sampling: For the gap between articles.
+        split: Which is drawn from.
+        ran_out: How many are asked for, which language had no more, after how many.
+    """
+    shots, language, drawn = ran_out
+    what = "texts" if label == ANY else f"examples of the class '{label}'"
+    asked = f"{shots} are" if label == ANY else f"{shots} per class are"
+    advice = ", or shots=all." if split == "train" else "."
+    return DataError(
+        f"The {split} split has {have} {what}{_apart(sampling)}; {asked} asked for, and {language} "
+        f"ran out after {drawn}. Set shots to {max(drawn, 1)} or less{advice}"
+    )
 
 
 def _draw_split(
@@ -129,14 +155,8 @@ def _draw_split(
             example = _next(rows, ids, taken, sampling.article_gap)
             if example is None:
                 have = sum(class_of(e) == label for e in pool)
-                what = "texts" if label == ANY else f"examples of the class '{label}'"
-                asked = f"{shots} are" if label == ANY else f"{shots} per class are"
-                raise DataError(
-                    f"The {split} split has {have} {what}{_apart(sampling)}; {asked} asked for, "
-                    f"and {language} ran out after {round_number}. Set shots to "
-                    f"{max(round_number, 1)} or less"
-                    + (", or shots=all." if split == "train" else ".")
-                )
+                ran_out = shots, language, round_number
+                raise _too_few(have, label, sampling, split, ran_out)
             drawn.append(example)
             ids.add(example.id)
             if sampling.article_gap:

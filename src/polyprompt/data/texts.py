@@ -35,25 +35,32 @@ def text_files(data: str | None, card: TaskCard) -> dict[str, Path]:
         DataError: There is no such place, or it holds no texts.
     """
     places = [Path(line.strip()).expanduser() for line in (data or "").splitlines() if line.strip()]
-    files: list[Path] = []
-    for place in places:
-        if not place.exists():
-            raise DataError(f"There is no file or folder {place} (data=…).")
-        found = [place] if place.is_file() else sorted(place.iterdir())
-        found = [
-            path
-            for path in found
-            if path.suffix.lower() in _TABLES
-            or (path.suffix.lower() == ".txt" and (path == place or path.stem in catalogue()))
-        ]
-        if not found:
-            raise DataError(
-                f"{place} (data=…) holds no texts. Expected text files with a text a line, named "
-                f"LANGUAGE.txt, or tables ({', '.join(_TABLES)}) with a column "
-                f"'{card.columns.fields['text']}'."
-            )
-        files += found
+    files = [path for place in places for path in _files_at(place, card)]
     return {str(path): path for path in files}
+
+
+def _files_at(place: Path, card: TaskCard) -> list[Path]:
+    """Name the files of texts at a place; in a folder, files of text must name a language.
+
+    Raises:
+        DataError: There is no such place, or it holds no texts.
+    """
+    if not place.exists():
+        raise DataError(f"There is no file or folder {place} (data=…).")
+    kinds = {True: (".txt", *_TABLES), False: _TABLES}
+    there = [place] if place.is_file() else sorted(place.iterdir())
+    found = [
+        path
+        for path in there
+        if path.suffix.lower() in kinds[path == place or path.stem in catalogue()]
+    ]
+    if not found:
+        raise DataError(
+            f"{place} (data=…) holds no texts. Expected text files with a text a line, named "
+            f"LANGUAGE.txt, or tables ({', '.join(_TABLES)}) with a column "
+            f"'{card.columns.fields['text']}'."
+        )
+    return found
 
 
 _TABLES = (".parquet", ".csv", ".tsv", ".jsonl", ".ndjson")

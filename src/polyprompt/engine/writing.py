@@ -160,25 +160,42 @@ def _by_beams(backbone: Backbone, begun: Begun, writing: Writing) -> list[tuple[
     for step in range(writing.most):
         logs = backbone.unembed(states).float().log_softmax(1)
         last = step + 1 == writing.most
-        rows, words, owners, at = [], [], [], 0
-        for index in dict.fromkeys(order):
-            beams = all_beams[index]
-            size = len(beams.running)
-            candidates = _likeliest(logs[at : at + size], beams, writing)
-            continued = beams.take(candidates, writing, last=last)
-            if beams.is_open and beams.running:
-                rows += [at + beam for beam in continued]
-                words += [pieces[-1] for _, pieces in beams.running]
-                owners += [index] * len(beams.running)
-            at += size
-        if not rows:
+        going_on = _one_step(all_beams, order, logs, writing, last=last)
+        if not going_on:
             break
-        order, device = owners, states.device
-        chosen = torch.tensor(rows, device=device)
-        places = begun.places[owners] + step
-        next_words = torch.tensor(words, device=device)
+        rows, words, order = (list(one) for one in zip(*going_on, strict=True))
+        chosen = torch.tensor(rows, device=states.device)
+        next_words = torch.tensor(words, device=states.device)
+        places = begun.places[order] + step
         states, frozen = _next(backbone, next_words, frozen.rows(chosen), places)
     return [beams.best(writing.ends) for beams in all_beams]
+
+
+def _one_step(
+    all_beams: Sequence[_Beams], order: Sequence[int], logs: Tensor, writing: Writing, *, last: bool
+) -> list[tuple[int, int, int]]:
+    """Let every input's beams take one more word.
+
+    Args:
+        all_beams: Of all inputs.
+        order: Which input each row of ``logs`` is of.
+        logs: Log-probabilities of all words behind every beam that runs.
+        writing: How answers are written.
+        last: Whether no further word is written.
+
+    Returns:
+        Of the beams that go on: the row that each continues, its word, its input.
+    """
+    found, at = [], 0
+    for index in dict.fromkeys(order):
+        beams = all_beams[index]
+        size = len(beams.running)
+        candidates = _likeliest(logs[at : at + size], beams, writing)
+        continued = beams.take(candidates, writing, last=last)
+        running = zip(continued, beams.running, strict=True) if beams.is_open else ()
+        found += [(at + beam, pieces[-1], index) for beam, (_, pieces) in running]
+        at += size
+    return found
 
 
 def _likeliest(logs: Tensor, beams: _Beams, writing: Writing) -> list[tuple[float, int, int]]:

@@ -64,16 +64,24 @@ def put_sourced(
     for name, own in files.items():
         if LANGUAGE not in (settings.sourced[name].source or ""):  # one for all languages
             own[language] = next(iter(own.values()))
-    for own in record.values():
-        for one in own.values():
-            path = Path(one["path"])
-            if not path.is_file() or file_sha256(path) != one["sha256"]:
-                what = "has changed" if path.is_file() else "is gone"
-                raise StoreError(
-                    f"{run.path} reads texts with the part {path}, which {what}. Bring the old "
-                    "file back, or run again."
-                )
+    known = {one["path"]: one["sha256"] for own in record.values() for one in own.values()}
+    for path, sha256 in known.items():
+        _check_unchanged(Path(path), sha256, run)
     return GivenParts(settings, SourcedParts(files)).put(backbone)
+
+
+def _check_unchanged(path: Path, sha256: str, run: RunFolder) -> None:
+    """Find out whether a part of an earlier run is what it was.
+
+    Raises:
+        StoreError: It is gone, or something else.
+    """
+    if not path.is_file() or file_sha256(path) != sha256:
+        what = "has changed" if path.is_file() else "is gone"
+        raise StoreError(
+            f"{run.path} reads texts with the part {path}, which {what}. Bring the old file back, "
+            "or run again."
+        )
 
 
 def check_language(run: RunFolder, language: str) -> None:
