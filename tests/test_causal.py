@@ -51,16 +51,21 @@ def close(ours, theirs):
     assert difference <= RELATIVE_TOLERANCE, f"relative difference {difference:.1e}"
 
 
-def by_transformers(backbone, encoded, vectors, lengths):
-    """Logits of the next word by transformers' own pass over one sentence, nothing padded."""
-    model = backbone.model
-    table = model.get_input_embeddings()
+def embedded(backbone, encoded, vectors, lengths):
+    """One sentence with its prompts as transformers' own model takes it, 1 × T × D."""
+    table = backbone.model.get_input_embeddings()
     scale = table(torch.tensor([5])).norm() / table.weight[5].norm()
     pieces, at = [table(torch.from_numpy(encoded.hard[0]))], 0
     for length, hard in zip(lengths, encoded.hard[1:], strict=True):
         pieces += [vectors[at : at + length] * scale, table(torch.from_numpy(hard))]
         at += length
-    return model(inputs_embeds=torch.cat(pieces)[None], use_cache=False).logits[0, -1]
+    return torch.cat(pieces)[None]
+
+
+def by_transformers(backbone, encoded, vectors, lengths):
+    """Logits of the next word by transformers' own pass over one sentence, nothing padded."""
+    x = embedded(backbone, encoded, vectors, lengths)
+    return backbone.model(inputs_embeds=x, use_cache=False).logits[0, -1]
 
 
 @pytest.mark.parametrize("runs", [1, 4])

@@ -7,15 +7,25 @@ import torch
 from safetensors.torch import load, save
 
 from polyprompt.capabilities import TrainingSettings
+from polyprompt.data.corruption import CorruptedInputs, Corruption
+from polyprompt.data.encoding import Encoder
+from polyprompt.data.pieces import vocabulary_of
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.families import Attention
+from polyprompt.head_settings import LanguageModelSettings
+from polyprompt.heads.language_model import LanguageModelHead
 from polyprompt.models.tiny import tiny_backbone
+from polyprompt.records import Example
 from polyprompt.seeds import generator
+from polyprompt.tasks.layout import parse_layout
 from polyprompt.training.checkpoints import resume, state_of
 from polyprompt.training.loop import Training
+from polyprompt.training.member import Member, word_tensor
 from polyprompt.tuning.reparameterisers import build_network
 from polyprompt.tuning.soft_prompt import SoftPrompt
+from test_adapters import put
+from test_causal import TEXTS
 from test_training import member
 from test_weight_parts import decoder_member
 
@@ -60,6 +70,32 @@ def by_adafactor():
     return engine, members[:2]
 
 
+def of_a_language():
+    """An adapter that learns a language: what is hidden of a text depends on the epoch."""
+    backbone = tiny_backbone("xlm-roberta-masked", Attention.FULL)
+    settings = LanguageModelSettings(kind="language_model", objective="masked_words")
+    corruption = Corruption(settings, vocabulary_of(backbone.tokenizer))
+    layout = parse_layout("{text}", ["text"])
+    encoder = Encoder(backbone.tokenizer, layout, "", 64, corruption=corruption)
+    examples = [Example(text, "", {"text": text}) for text in TEXTS[:6]]
+    train = CorruptedInputs(encoder.whole(examples), corruption, 0, TEXTS[:6])
+    dev, nothing = encoder.encode(examples[:3]), torch.zeros(0, 0).long()
+    one = Member(
+        {"language": put(backbone)}, LanguageModelHead(backbone), train, nothing, dev,
+        word_tensor(dev), TrainingSettings(learning_rate=1e-3, epochs=4, batch_size=2), 0, 32,
+    )  # fmt: skip
+    return DirectEngine(backbone), [one]
+
+
+def test_texts_are_hidden_anew_in_every_epoch_of_training():
+    _, (one,) = of_a_language()
+    hidden = []
+    for one.step in (0, 2, 3, 6):
+        hidden.append([words.reads.tolist() for words in one.examples([0, 1, 2])])
+    assert hidden[0] == hidden[1]
+    assert hidden[1] != hidden[2] != hidden[3]
+
+
 def through_a_file(tensors):
     return load(save({name: value.detach().contiguous() for name, value in tensors.items()}))
 
@@ -78,7 +114,7 @@ def assert_equal(ours, theirs):
         assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
-@pytest.mark.parametrize("build", [three_runs, all_weights, additions, by_adafactor])
+@pytest.mark.parametrize("build", [three_runs, all_weights, additions, by_adafactor, of_a_language])
 @pytest.mark.parametrize("after", [1, 4, 7])
 def test_left_and_taken_up_again_is_as_at_one_go(build, after):
     whole = Training(*build())

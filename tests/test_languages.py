@@ -350,7 +350,9 @@ def test_six_configurations_are_lists_of_parts(task_on_parts, tmp_path):
         again = Classifier.load(path, "swh_Latn").predict_proba([named[i] for i in rows["id"]])
         there = torch.tensor(rows["scores"].to_list()).softmax(1).numpy()
         np.testing.assert_allclose(again, there, atol=2e-5)
-        with pytest.raises(ConfigError, match="'language' of their language; name it"):
+        with pytest.raises(
+            ConfigError, match="'language' of their language; name it .--language CODE"
+        ):
             Classifier.load(path)
         with pytest.raises(ConfigError, match="'fra_Latn' is none of them"):
             Classifier.load(path, "fra_Latn")
@@ -583,6 +585,9 @@ def test_texts_are_read_from_files_tables_and_folders(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no texts"):
         read_task(card, str(tmp_path / "empty"), ["eng_Latn"], None)
+    (tmp_path / "deu_Latn.txt").write_text("")
+    with pytest.raises(DataError, match="it is empty"):
+        read_task(card, str(tmp_path / "deu_Latn.txt"), ["deu_Latn"], None)
     (tmp_path / "plain.txt").write_text("one\n" * 40)
     with pytest.raises(DataError, match="does not say which language it is in"):
         read_task(card, str(tmp_path / "plain.txt"), ["fra_Latn"], None)

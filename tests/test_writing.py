@@ -20,7 +20,7 @@ from polyprompt.training.member import joined_deep
 from polyprompt.tuning.adapter import Bottleneck, OfLanguages
 from polyprompt.tuning.deep_prompt import DeepPrompt, LayerShape
 from test_adapters import of_kind, put
-from test_causal import TEXTS
+from test_causal import TEXTS, embedded
 from test_causal import setting as decoder_setting
 from test_seq2seq import setting as seq2seq_setting
 
@@ -48,16 +48,9 @@ def without_end(pieces, ends):
 
 
 def by_decoder(backbone, encoded, vectors, lengths, writing):
-    model = backbone.model
-    table = model.get_input_embeddings()
-    scale = table(torch.tensor([5])).norm() / table.weight[5].norm()
-    pieces, at = [table(torch.from_numpy(encoded.hard[0]))], 0
-    for length, hard in zip(lengths, encoded.hard[1:], strict=True):
-        pieces += [vectors[at : at + length] * scale, table(torch.from_numpy(hard))]
-        at += length
-    x = torch.cat(pieces)[None]
+    x = embedded(backbone, encoded, vectors, lengths)
     mask = torch.ones(x.shape[:2], dtype=torch.long)
-    out = model.generate(inputs_embeds=x, attention_mask=mask, **options(writing))
+    out = backbone.model.generate(inputs_embeds=x, attention_mask=mask, **options(writing))
     return without_end(out[0].tolist(), writing.ends)
 
 

@@ -168,8 +168,12 @@ def show_next(
     answers_texts = record.get("kind", "classification") == "classification"
     if answers_texts and len(record["fields"]) == 1:
         first = settings[0].runs[0].path
+        known = sorted({code for own in record.get("sourced_parts", {}).values() for code in own})
+        own = "deu_Latn" if "deu_Latn" in known else next(iter(known), "")
+        language = f" --language {own}" if own else ""
         console.print(
-            f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {first} -", markup=False
+            f"  echo 'Der Fluss fließt ins Meer.' | {name} predict {first} -{language}",
+            markup=False,
         )
     console.print(f"  {name} fit YOUR.csv --text-column text --label-column label", markup=False)
 

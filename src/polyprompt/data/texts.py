@@ -138,6 +138,8 @@ def _local_texts(card: TaskCard, data: str, languages: Sequence[str]) -> dict[st
             there.add(language)
             if language in found and text.strip():
                 found[language][" ".join(text.split())] = None
+    if not there:
+        raise DataError(f"{data.strip()} (data=…) holds no texts: it is empty.")
     check_languages([name for name in languages if name not in there], sorted(there), data)
     return {language: list(own) for language, own in found.items()}
 

@@ -96,7 +96,7 @@ def check_language(run: RunFolder, language: str) -> None:
             continue
         left_out = record.get("without_part", {}).get(name, ())
         if language not in own and language not in left_out:
-            given = f"'{language}' is none of them" if language else "name it with language"
+            given = f"'{language}' is none of them" if language else "name it (--language CODE)"
             raise ConfigError(
                 f"{run.path} reads texts with the part '{name}' of their language; {given}. There "
                 f"is: {listing(sorted(own))}."

@@ -87,8 +87,8 @@ def _run_group(
     for index, folder in left.items():
         folder.write_steps(steps[index])
         write_parts(folder, group, index, heads[index].tensors())
-    for index in watching.keys() & left.keys():
-        watching[index].write(left[index], group.members[index])
+        if index in watching:
+            watching[index].write(folder, group.members[index])
     items = Items(plan.card, examples, encoding.result(), len(plan.data.splits["test"]))
     collected = yield from read_all(plan, group, heads, items.inputs, checkpoint, peers)
     if peers.index:

@@ -43,15 +43,11 @@ class ChoiceHead(Head):
 
     def scores(self, states: States) -> Float[Tensor, "N C"]:
         """Score the answers of every input."""
-        found = torch.cat([states.last, states.tokens])
-        at = len(states.last)
-        rows: list[int] = []
+        found, rows = states.in_turn()
         words: list[int] = []
         owners: list[int] = []
         for index, tails in enumerate(states.tails):
             for choice, pieces in enumerate(tails):
-                rows += [index, *range(at, at + len(pieces) - 1)][: len(pieces)]
-                at += max(len(pieces) - 1, 0)
                 words += pieces
                 owners += [index * self.choices + choice] * len(pieces)
         owner = torch.tensor(owners, device=found.device)

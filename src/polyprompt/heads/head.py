@@ -58,6 +58,21 @@ class States:
         own = self.mean[index], self.last[index], self.branches[index]
         return States(*own, tokens, self.sizes[chosen], tails)
 
+    def in_turn(self) -> tuple[Float[Tensor, "K D"], list[int]]:
+        """Say which states the pieces of the inputs' own continuations are guessed from.
+
+        Returns:
+            States, and which of them every piece is guessed from: input by input, continuation by
+            continuation, piece by piece. The first of each is guessed from the input's last state.
+        """
+        rows: list[int] = []
+        at = len(self.last)
+        for index, tails in enumerate(self.tails):
+            for pieces in tails:
+                rows += [index, *range(at, at + len(pieces) - 1)][: len(pieces)]
+                at += max(len(pieces) - 1, 0)
+        return torch.cat([self.last, self.tokens]), rows
+
     def lots(self, size: int) -> "Iterator[States]":
         """Give the inputs in lots of one size."""
         for start in range(0, len(self.mean), size):

@@ -99,7 +99,8 @@ class LanguageModelHead(Head):
         """Compute the loss of every word, input by input (nats)."""
         hidden = states.tokens
         if any(states.tails):
-            hidden = _in_turn(states)
+            found, rows = states.in_turn()
+            hidden = found[rows]
         scoring, vectors = self.backbone.unembed, hidden
         if self.weights is not None:
             scoring, vectors = self._by_table, self.weights(hidden)
@@ -142,15 +143,3 @@ class LanguageModelHead(Head):
     def _by_table(self, vectors: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Compare vectors with the rows of the word table."""
         return linear(vectors, self.backbone.table.to(vectors.dtype))
-
-
-def _in_turn(states: States) -> Float[Tensor, "M D"]:
-    """Give the states that the pieces of continuations are guessed from, one after the other."""
-    found = torch.cat([states.last, states.tokens])
-    rows: list[int] = []
-    at = len(states.last)
-    for index, tails in enumerate(states.tails):
-        for pieces in tails:
-            rows += [index, *range(at, at + len(pieces) - 1)][: len(pieces)]
-            at += max(len(pieces) - 1, 0)
-    return found[rows]

@@ -59,7 +59,8 @@ class Member:
     step: int = 0
 
     def __post_init__(self) -> None:
-        """Count what is trained, as long as it is."""
+        """Count what is trained, as long as it is; no text is hidden yet."""
+        self._drawn_for, self._drawn = -1, dict[int, Encoded]()
         self.trained_by_part = self.trained_by_part or {
             name: sum(p.numel() for p in part.parameters() if p.requires_grad)
             for name, part in self.parts.items()
@@ -113,8 +114,13 @@ class Member:
     def examples(self, rows: Sequence[int]) -> list[Encoded]:
         """Give training examples as the step's epoch has them."""
         if isinstance(self.train, CorruptedInputs):
+            if self._drawn_for != self.step:
+                self._drawn_for, self._drawn = self.step, {}
             epoch = self.step // self.steps_per_epoch
-            return [self.train.drawn(row, epoch) for row in rows]
+            for row in rows:
+                if row not in self._drawn:
+                    self._drawn[row] = self.train.drawn(row, epoch)
+            return [self._drawn[row] for row in rows]
         return [self.train[row] for row in rows]
 
     def labels(self, rows: Sequence[int], inputs: Sequence[Encoded]) -> Tensor:
