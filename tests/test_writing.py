@@ -11,7 +11,8 @@ from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Deep, Prompts
 from polyprompt.engine.memory import Allowance
-from polyprompt.engine.writing import Writing, write
+from polyprompt.engine import writing as engine_writing
+from polyprompt.engine.writing import Writing
 from polyprompt.models.tiny import DECODERS, SEQ2SEQ, tiny_backbone
 from polyprompt.records import Example
 from polyprompt.seeds import generator
@@ -26,6 +27,11 @@ from test_seq2seq import setting as seq2seq_setting
 
 ENDS = (7, 21)
 """Words that end an answer here, so that some answers of random models do end."""
+
+
+def write(*given):
+    """Write answers; their pieces alone."""
+    return [one.pieces for one in engine_writing.write(*given)]
 
 
 def options(writing):
@@ -130,6 +136,35 @@ def test_behind_a_prompt_in_the_decoder_t5_writes_what_it_guesses_word_by_word()
                 words.append(word)
                 behind.append(table(torch.tensor([word])))
             assert answer == tuple(words)
+
+
+@pytest.mark.filterwarnings("ignore:.*generation flags:UserWarning")
+@pytest.mark.parametrize("beams", [1, 3])
+@torch.no_grad()
+def test_the_mean_log_probability_is_that_of_generate(beams):
+    backbone, inputs, prompts = decoder_setting("qwen3", "after", 1, 6)
+    free = write(CachedEngine(backbone), inputs, prompts, Writing(9, ()))
+    writing = Writing(6, (free[0][2], free[3][1]), beams, 2.0)
+    found = engine_writing.write(CachedEngine(backbone), inputs, prompts, writing)
+    wanted = {"return_dict_in_generate": True, "output_scores": True}
+    for one, answer in zip(inputs, found, strict=True):
+        x = embedded(backbone, one, prompts.vectors[0], prompts.lengths[0])
+        mask = torch.ones(x.shape[:2], dtype=torch.long)
+        model = backbone.model
+        out = model.generate(
+            inputs_embeds=x,
+            attention_mask=mask,
+            **options(writing) | {"eos_token_id": [*writing.ends]},
+            **wanted,
+        )
+        length = len(without_end(out.sequences[0].tolist(), writing.ends))
+        length += length < writing.most
+        if beams > 1:
+            mean = float(out.sequences_scores[0]) * length
+        else:
+            logs = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+            mean = float(logs[0, :length].mean())
+        assert answer.mean_log == pytest.approx(mean, abs=2e-4)
 
 
 @torch.no_grad()

@@ -23,6 +23,10 @@ from polyprompt.models.blocks import lay_out
 from polyprompt.models.values import Frozen, Part
 
 
+ROWS_AT_ONCE = 128
+"""States whose scores of the whole vocabulary are held at once."""
+
+
 @dataclass(frozen=True)
 class Writing:
     """How answers are written.
@@ -40,22 +44,31 @@ class Writing:
     length_penalty: float = 1.0
 
 
+@dataclass(frozen=True)
+class Written:
+    """An answer.
+
+    Attributes:
+        pieces: As transformers' ``generate`` writes them, the end token left out.
+        mean_log: Mean log-probability of what was written (nats), the end token counted.
+    """
+
+    pieces: tuple[int, ...]
+    mean_log: float
+
+
 @torch.no_grad()
 def write(
     engine: Engine, inputs: Sequence[Encoded], prompts: Prompts, writing: Writing
-) -> list[tuple[int, ...]]:
-    """Write an answer behind every input with one run's prompts.
-
-    Returns:
-        The pieces of each answer, as transformers' ``generate`` writes them, end token left out.
-    """
-    found: dict[int, tuple[int, ...]] = {}
+) -> list[Written]:
+    """Write an answer behind every input with one run's prompts."""
+    found: dict[int, Written] = {}
     live = writing.beams * (prompts.live + writing.most)
     for variant in dict.fromkeys(one.variant for one in inputs):
         rows = [row for row, one in enumerate(inputs) if one.variant == variant]
         sizes = [inputs[row].tokens + live for row in rows]
 
-        def some(chosen: list[int], rows: list[int] = rows) -> list[tuple[int, ...]]:
+        def some(chosen: list[int], rows: list[int] = rows) -> list[Written]:
             begun = begin(engine, [inputs[rows[index]] for index in chosen], prompts)
             return _write(engine.backbone, begun, writing)
 
@@ -65,20 +78,23 @@ def write(
     return [found[row] for row in range(len(inputs))]
 
 
-def _write(backbone: Backbone, begun: Begun, writing: Writing) -> list[tuple[int, ...]]:
+def _write(backbone: Backbone, begun: Begun, writing: Writing) -> list[Written]:
     """Write the answers to some inputs together."""
     if writing.beams == 1:
         return _greedily(backbone, begun, writing)
     return _by_beams(backbone, begun, writing)
 
 
-def _greedily(backbone: Backbone, begun: Begun, writing: Writing) -> list[tuple[int, ...]]:
+def _greedily(backbone: Backbone, begun: Begun, writing: Writing) -> list[Written]:
     """Take the likeliest word each time; an input whose answer has ended is left out."""
     answers: list[list[int]] = [[] for _ in begun.places]
+    logs: list[list[float]] = [[] for _ in begun.places]
     left = np.arange(len(answers))
     states, frozen = begun.last, begun.frozen
     for step in range(writing.most):
-        words = backbone.unembed(states).argmax(1)
+        best, words, sums = _best(backbone, states)
+        for row, score in zip(left, (best - sums).tolist(), strict=True):
+            logs[row].append(score)
         going_on = [word not in writing.ends for word in words.tolist()]
         for row, word in zip(left[going_on], words.cpu().numpy()[going_on], strict=True):
             answers[row].append(int(word))
@@ -88,7 +104,22 @@ def _greedily(backbone: Backbone, begun: Begun, writing: Writing) -> list[tuple[
         chosen = torch.from_numpy(np.flatnonzero(going_on)).to(words.device)
         places = begun.places[left] + step
         states, frozen = _next(backbone, words[chosen], frozen.rows(chosen), places)
-    return [tuple(answer) for answer in answers]
+    return [
+        Written(tuple(answer), sum(own) / len(own))
+        for answer, own in zip(answers, logs, strict=True)
+    ]
+
+
+def _best(backbone: Backbone, states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Find the likeliest word behind every state: its score, its id, and the scores' log-sum."""
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    for rows in states.split(ROWS_AT_ONCE):
+        scores = backbone.unembed(rows)
+        words = scores.argmax(1)
+        best = scores.gather(1, words[:, None])[:, 0].float()
+        found.append((best, words, scores.float().logsumexp(1)))
+    best, words, sums = (torch.cat(own) for own in zip(*found, strict=True))
+    return best, words, sums
 
 
 def _next(
@@ -142,13 +173,14 @@ class _Beams:
             self.is_open &= score / len(pieces) ** writing.length_penalty > self.ended[-1][0]
         return [beam for _, _, beam in going_on[:count]]
 
-    def best(self, ends: Sequence[int]) -> tuple[int, ...]:
+    def best(self, writing: Writing) -> Written:
         """Give the best answer that has ended, without its end token."""
-        pieces = self.ended[0][1]
-        return pieces[:-1] if pieces[-1] in ends else pieces
+        score, pieces = self.ended[0]
+        mean = score * len(pieces) ** (writing.length_penalty - 1)
+        return Written(pieces[:-1] if pieces[-1] in writing.ends else pieces, mean)
 
 
-def _by_beams(backbone: Backbone, begun: Begun, writing: Writing) -> list[tuple[int, ...]]:
+def _by_beams(backbone: Backbone, begun: Begun, writing: Writing) -> list[Written]:
     """Keep several answers to every input; the arrangement of transformers' beam search.
 
     As there, an input is at its end once as many answers have ended as there are beams and the
@@ -168,7 +200,7 @@ def _by_beams(backbone: Backbone, begun: Begun, writing: Writing) -> list[tuple[
         next_words = torch.tensor(words, device=states.device)
         places = begun.places[order] + step
         states, frozen = _next(backbone, next_words, frozen.rows(chosen), places)
-    return [beams.best(writing.ends) for beams in all_beams]
+    return [beams.best(writing) for beams in all_beams]
 
 
 def _one_step(
