@@ -7,14 +7,13 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from polyprompt.data.encoded import Sourced
 from polyprompt.data.encoding import Encoder
+from polyprompt.engine import writing as engine_writing
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.direct import DirectEngine
 from polyprompt.engine.engine import Deep, Prompts
 from polyprompt.engine.memory import Allowance
-from polyprompt.engine import writing as engine_writing
-from polyprompt.engine.writing import Writing
 from polyprompt.models.tiny import DECODERS, SEQ2SEQ, tiny_backbone
-from polyprompt.records import Example
+from polyprompt.records import Example, Writing
 from polyprompt.seeds import generator
 from polyprompt.tasks.layout import parse_layout
 from polyprompt.training.member import joined_deep

@@ -64,7 +64,7 @@ FAMILIES = {
     ),
     "causal": FamilyTraits(
         attentions=(Attention.CAUSAL,),
-        heads=("verbalizer", "classifier", "tagger", "choice", "language_model"),
+        heads=("verbalizer", "classifier", "tagger", "choice", "language_model", "generator"),
         learning_rate=0.01,
         adds_end_token=False,
         pooling="last",
@@ -80,7 +80,7 @@ FAMILIES = {
     ),
     "seq2seq": FamilyTraits(
         attentions=(Attention.ENCODER_DECODER,),
-        heads=("verbalizer", "choice", "language_model"),
+        heads=("verbalizer", "choice", "language_model", "generator"),
         learning_rate=0.3,
         adds_end_token=True,
         pooling="mean",

@@ -105,6 +105,28 @@ class LanguageModelSettings(LinearMapSettings):
     mean_span: float = Field(default=3.0, ge=1)
 
 
+class GeneratorSettings(Settings):
+    """An answer is written piece by piece behind the input.
+
+    ``words`` says what is written for each label, ``fallback`` which label counts where nothing of
+    this is written, ``max_pieces`` how many pieces an answer has at the most, its end counted; None
+    takes what the card says. ``beams`` 1 writes greedily; scores of beams are divided by their
+    length to the power of ``length_penalty``. ``leading_space`` tokenizes the answer that is
+    learnt as it stands behind another word. A text that is too long is read in windows whose
+    neighbours share ``stride`` pieces, and the answer that is the likeliest piece by piece counts;
+    None cuts it off instead.
+    """
+
+    kind: Literal["generator"]
+    words: dict[str, str] | None = None
+    fallback: str | None = None
+    max_pieces: int | None = Field(default=None, ge=1, le=1024)
+    beams: int = Field(default=1, ge=1, le=64)
+    length_penalty: float = 1.0
+    leading_space: bool = True
+    stride: int | None = Field(default=64, ge=0)
+
+
 def head_short(value: Any) -> Any:
     """Let ``head: NAME`` stand for ``head: {kind: NAME}``, and ``{}`` for the default."""
     return None if value == {} else {"kind": value} if isinstance(value, str) else value
@@ -126,12 +148,13 @@ HeadSettings = Annotated[
     | Annotated[ClassifierSettings, Tag("classifier")]
     | Annotated[TaggerSettings, Tag("tagger")]
     | Annotated[ChoiceSettings, Tag("choice")]
-    | Annotated[LanguageModelSettings, Tag("language_model")],
+    | Annotated[LanguageModelSettings, Tag("language_model")]
+    | Annotated[GeneratorSettings, Tag("generator")],
     Discriminator(
         _head_kind,
         custom_error_type="head_kind",
         custom_error_message="there is no such head; expected kind 'similarity', 'verbalizer', "
-        "'classifier', 'tagger', 'choice' or 'language_model'",
+        "'classifier', 'tagger', 'choice', 'language_model' or 'generator'",
     ),
 ]
 
@@ -140,8 +163,10 @@ HEADS_OF_TASKS = {
     "tagging": ("tagger",),
     "choice": ("choice",),
     "language": ("language_model",),
+    "question_answering": ("generator",),
+    "text": ("generator",),
 }
-"""Heads that can answer a kind of task."""
+"""Heads that can answer a kind of task; ``text`` is one whose answers are written."""
 
 TRAINED_HEADS = ("classifier", "tagger")
 """Heads that have weights of their own; so has ``language_model`` on a sentence encoder."""

@@ -23,6 +23,8 @@ class Example:
             one of ``choices``, from 1; or None for data without answers.
         words: The words that are tagged one by one; empty for other tasks.
         choices: Texts one of which is the answer; empty for other tasks.
+        is_open: Whether its answer is a text of its own: ``label`` has the accepted ones, one a
+            line, or the entities of a sentence.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Example:
     label: str | None = None
     words: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    is_open: bool = False
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -56,6 +59,23 @@ class Draw:
     train: tuple[Example, ...]
     dev: tuple[Example, ...]
     note: str = ""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How answers are written.
+
+    Attributes:
+        most: Pieces of an answer at the most.
+        ends: Ids that end an answer; they are not part of it.
+        beams: 1 writes greedily.
+        length_penalty: Power of the length that a beam's log-probability is divided by.
+    """
+
+    most: int
+    ends: tuple[int, ...]
+    beams: int = 1
+    length_penalty: float = 1.0
 
 
 @dataclass(frozen=True)

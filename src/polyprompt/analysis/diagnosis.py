@@ -7,7 +7,7 @@ import polars as pl
 
 from polyprompt.analysis.summary import BASELINE_TITLES, Summary, item_values
 from polyprompt.languages.catalogue import language_name
-from polyprompt.scoring.metrics import OF_TAGS
+from polyprompt.scoring.metrics import gives_classes
 from polyprompt.scoring.score import metric_of
 
 ONE_CLASS_SHARE = 0.8
@@ -42,6 +42,8 @@ def diagnose(
 
 def _untrained(last_losses: Mapping[str, float | None], classes: int) -> list[str]:
     """Find runs whose training loss is no better than guessing."""
+    if not classes:  # what is guessed is no class
+        return []
     limit = math.log(classes)
     return [
         f"Run {run}: the training loss of its last epoch is {loss:.2f}, not below guessing "
@@ -68,7 +70,7 @@ def _below_zero_shot(predictions: pl.DataFrame) -> list[str]:
 
 def _one_class(predictions: pl.DataFrame) -> list[str]:
     """Find runs that give nearly all answers of a language as one class."""
-    if metric_of(predictions) in OF_TAGS:  # a sentence's answer is no class
+    if not gives_classes(metric_of(predictions)):
         return []
     own = predictions.filter(pl.col("baseline").is_null())
     counts = own.group_by("run", "language", "prediction").len()

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from scipy.special import log_softmax
 
-from polyprompt.scoring.metrics import METRICS
+from polyprompt.scoring.metrics import counts_of
 from polyprompt.scoring.score import metric_of
 
 
@@ -53,12 +53,14 @@ def measure(
     accuracies, losses = [], []
     for table in runs:
         own = table.filter(pl.col("baseline").is_null())
-        counts = METRICS[metric_of(own)](own["label"].to_list(), own["prediction"].to_list())
-        accuracies.append(counts.value())
+        accuracies.append(counts_of(metric_of(own), own).value())
         if "loss" in own.columns:  # words are tagged
             losses.append(
                 float(np.average(own["loss"].to_numpy(), weights=own["words"].to_numpy()))
             )
+            continue
+        if "answer" in own.columns:  # written: no loss of the true answers is known
+            losses.append(1 - accuracies[-1])
             continue
         truth = np.array([index[label] for label in own["label"]])
         scores = log_softmax(np.stack(own["scores"].to_list()).astype(float), axis=1)

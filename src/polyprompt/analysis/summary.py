@@ -1,6 +1,6 @@
 """Sums a setting up: accuracy per language, per script and over all, baselines beside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from polyprompt.scoring.intervals import (
     bootstrap_mean_over_languages,
     proportion_interval,
 )
-from polyprompt.scoring.metrics import METRICS, Counts
+from polyprompt.scoring.metrics import counts_of
 from polyprompt.scoring.score import metric_of
 
 Values = dict[str, NDArray[np.float64]]
@@ -122,7 +122,7 @@ def item_values(predictions: pl.DataFrame, baseline: str | None) -> Values:
     """
     metric = metric_of(predictions)
     if metric != "accuracy":
-        return _taken_apart(predictions, baseline, METRICS[metric])
+        return _taken_apart(predictions, baseline, metric)
     chosen = predictions.filter(
         pl.col("baseline").is_null() if baseline is None else pl.col("baseline") == baseline,
         pl.col("label").is_not_null(),
@@ -140,11 +140,7 @@ def item_values(predictions: pl.DataFrame, baseline: str | None) -> Values:
     }
 
 
-def _taken_apart(
-    predictions: pl.DataFrame,
-    baseline: str | None,
-    compute: Callable[[Sequence[str], Sequence[str]], Counts],
-) -> Values:
+def _taken_apart(predictions: pl.DataFrame, baseline: str | None, metric: str) -> Values:
     """Tabulate what each item adds to a metric that is no mean over items."""
     chosen = predictions.filter(
         pl.col("baseline").is_null() if baseline is None else pl.col("baseline") == baseline,
@@ -152,7 +148,7 @@ def _taken_apart(
     ).sort("run", "id", maintain_order=True)
     found: dict[str, list[NDArray[np.float64]]] = {}
     for key, part in chosen.partition_by("language", "run", as_dict=True).items():
-        counts = compute(part["label"].to_list(), part["prediction"].to_list())
+        counts = counts_of(metric, part)
         found.setdefault(str(key[0]), []).append(counts.of_items())
     return {language: np.stack(rows) for language, rows in found.items()}
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from polyprompt.analysis.correlation import LEAST, family_interval, groups_of
-from polyprompt.scoring.metrics import METRICS
+from polyprompt.scoring.metrics import counts_of
 from polyprompt.scoring.score import metric_of
 from polyprompt.seeds import generator
 
@@ -286,10 +286,10 @@ def accuracy_table(
         Accuracies by language and run, NaN where one was not tested, and the runs' names.
     """
     own = predictions.filter(pl.col("baseline").is_null(), pl.col("label").is_not_null())
-    score = METRICS[metric_of(own)]
+    metric = metric_of(own)
     runs = own["run"].unique(maintain_order=True).to_list()
     known = {
-        key: score(part["label"].to_list(), part["prediction"].to_list()).value()
+        key: counts_of(metric, part).value()
         for key, part in own.partition_by("run", "language", as_dict=True).items()
     }
     table = [[known.get((run, code), np.nan) for run in runs] for code in languages]

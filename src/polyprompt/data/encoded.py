@@ -1,11 +1,13 @@
 """An example as token ids, and what of it is wanted one by one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from polyprompt.records import Example
 
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -70,11 +72,15 @@ class Reading:
         piece: Which piece of each word that is tagged; None where none are.
         continued: Most pieces of a text one of which is the answer.
         leading_space: Whether such a text is tokenized as it stands behind another word.
+        target: Says what is to be written for an example, in the place of texts to choose from.
+        end: Id that closes what is written.
     """
 
     piece: Literal["first", "last"] | None = None
     continued: int = 0
     leading_space: bool = True
+    target: Callable[[Example], str | None] | None = None
+    end: int = 0
 
 
 @dataclass(frozen=True)

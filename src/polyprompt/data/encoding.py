@@ -240,7 +240,19 @@ class Encoder:
         """Tokenize the texts one of which is the answer."""
         if not self._reading.continued:
             return ()
-        space = " " if self._reading.leading_space else ""
-        texts = [space + choice.strip() for choice in example.choices]
-        found = [pieces_behind(self._tokenizer, text) for text in texts]
-        return tuple(pieces[: self._reading.continued] for pieces in found)
+        reading = self._reading
+        space = " " if reading.leading_space else ""
+        texts, end = list(example.choices), ()
+        if reading.target is not None:
+            target = reading.target(example)
+            texts, end = [] if target is None else [target], (reading.end,)
+        behind = [
+            pieces_behind(self._tokenizer, space + text.strip()) if text.strip() else ()
+            for text in texts
+        ]
+        return tuple((*pieces, *end)[: reading.continued] for pieces in behind)
+
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """Say which letters of a text each of its pieces has."""
+        out = self._tokenizer([text], add_special_tokens=False, return_offsets_mapping=True)
+        return [(first, last) for first, last in out["offset_mapping"][0] if last > first]

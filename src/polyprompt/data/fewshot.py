@@ -38,12 +38,13 @@ MOST_DEV_TEXTS = 100
 """Texts without labels that the state which is kept is chosen by."""
 
 ANY = ""
-"""The class of items whose words are tagged, or that have no label: drawn as they come."""
+"""The class of items whose words are tagged, or that have no label or one of their own: drawn as
+they come."""
 
 
 def class_of(example: Example) -> str | None:
     """Give the class that an example is drawn for."""
-    return ANY if example.words or example.label is None else example.label
+    return ANY if example.words or example.is_open or example.label is None else example.label
 
 
 def classes_of(examples: Sequence[Example], labels: Sequence[str]) -> Sequence[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from polyprompt.errors import DataError, nearest
-from polyprompt.tasks.card import HubSource
+from polyprompt.tasks.card_parts import HubSource
 
 
 def hub_frames(
@@ -68,6 +68,9 @@ def _frame(hub: HubSource, language: str, split: str) -> pl.DataFrame:
     frame = pl.from_arrow(table.data.table)
     assert isinstance(frame, pl.DataFrame)
     frame = _with_names(frame, table.features).rename(hub.columns, strict=False)
+    if hub.ids_begin:
+        begin = hub.ids_begin.format(language=code_of(hub, language))
+        frame = frame.filter(pl.col("id").str.starts_with(begin))
     if "id" not in frame.columns:  # in parallel sets a row is the same item in every language
         frame = frame.with_row_index("id")
     return frame.with_columns(pl.lit(language).alias("language"))
@@ -75,12 +78,21 @@ def _frame(hub: HubSource, language: str, split: str) -> pl.DataFrame:
 
 def config_of(hub: HubSource, language: str) -> str:
     """Name the configuration that a language's split is in."""
+    return hub.config.format(language=code_of(hub, language))
+
+
+def code_of(hub: HubSource, language: str) -> str:
+    """Give the code that a data set has for a language.
+
+    Raises:
+        DataError: It does not have the language.
+    """
     if hub.codes and language not in hub.codes:
         raise DataError(
             f"{hub.path} has no language '{language}'.{nearest(language, hub.codes)} It has: "
             f"{', '.join(hub.codes)}"
         )
-    return hub.config.format(language=hub.codes.get(language, language))
+    return hub.codes.get(language, language)
 
 
 def _with_names(frame: pl.DataFrame, features: Any) -> pl.DataFrame:

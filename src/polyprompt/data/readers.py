@@ -15,7 +15,8 @@ from polyprompt.data.texts import read_texts, text_files
 from polyprompt.errors import DataError, listing, nearest
 from polyprompt.languages.catalogue import catalogue, check_languages
 from polyprompt.records import Example
-from polyprompt.tasks.card import HubSource, TaskCard
+from polyprompt.tasks.card import TaskCard
+from polyprompt.tasks.card_parts import HubSource
 
 
 def read_task(

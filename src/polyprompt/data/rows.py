@@ -1,6 +1,7 @@
 """Turns the rows of a table into checked examples."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import compress
 from typing import Any
 
@@ -8,7 +9,10 @@ import polars as pl
 
 from polyprompt.errors import DataError, listing, nearest
 from polyprompt.records import Example
-from polyprompt.tasks.card import Columns, TaskCard
+from polyprompt.scoring.answers import entity_text
+from polyprompt.scoring.entities import entities
+from polyprompt.tasks.card import TaskCard
+from polyprompt.tasks.card_parts import Columns
 
 LANGUAGE = "polyprompt_language"
 
@@ -41,7 +45,7 @@ def rows_to_examples(frame: pl.DataFrame, card: TaskCard, where: str) -> tuple[E
     """
     named = card.columns.language
     column = named if named in frame.columns and named is not None else LANGUAGE
-    build = _KINDS[card.kind]
+    build = _KINDS[card.form or card.kind]
     return tuple(
         build(row, card, row[column], f"{where}, row {row['polyprompt_row'] + 1}")
         for row in frame.iter_rows(named=True)
@@ -89,7 +93,37 @@ def _chosen(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -
     return Example(_identity(row, card), language, fields, label, choices=tuple(choices))
 
 
-_KINDS = {"classification": _classified, "tagging": _tagged, "choice": _chosen}
+def _entities(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
+    """Check one row of tagged words and make an example whose entities are written."""
+    tagged = _tagged(row, card, language, where)
+    listed = entity_text(tagged.words, [*entities(tagged.tags)])
+    return replace(tagged, label=listed, words=(), is_open=True)
+
+
+def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
+    """Check one row and make an example whose answer is written."""
+    value = row[card.columns.label]
+    found = value.get("text") if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping) and found is None:
+        raise DataError(
+            f"{where}: '{card.columns.label}' has no 'text'; expected answers as SQuAD has them, "
+            "{text: […], answer_start: […]}, a list of texts, or one text."
+        )
+    texts = [found] if isinstance(found, str) else list(found or ())
+    answers = dict.fromkeys(" ".join(str(text).split()) for text in texts)
+    fields = _fields(row, card, where)
+    return Example(_identity(row, card), language, fields, "\n".join(answers), is_open=True)
+
+
+_KINDS = {
+    "classification": _classified,
+    "tagging": _tagged,
+    "choice": _chosen,
+    "labels": _classified,
+    "entities": _entities,
+    "answers": _asked,
+}
+"""How rows are read: by the form of the answers where they are written, else by the kind."""
 
 
 def _fields(row: Mapping[str, Any], card: TaskCard, where: str) -> dict[str, str]:

@@ -21,27 +21,10 @@ from polyprompt.engine.memory import in_batches
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.blocks import lay_out
 from polyprompt.models.values import Frozen, Part
-
+from polyprompt.records import Writing
 
 ROWS_AT_ONCE = 128
 """States whose scores of the whole vocabulary are held at once."""
-
-
-@dataclass(frozen=True)
-class Writing:
-    """How answers are written.
-
-    Attributes:
-        most: Pieces of an answer at the most.
-        ends: Ids that end an answer; they are not part of it.
-        beams: 1 writes greedily.
-        length_penalty: Power of the length that a beam's log-probability is divided by.
-    """
-
-    most: int
-    ends: tuple[int, ...]
-    beams: int = 1
-    length_penalty: float = 1.0
 
 
 @dataclass(frozen=True)

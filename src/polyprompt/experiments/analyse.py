@@ -36,7 +36,7 @@ from polyprompt.report.interaction_tables import interaction_table
 from polyprompt.report.score_tables import Table
 from polyprompt.report.setting_tables import setting_table
 from polyprompt.report.tokenization_tables import tokenization_tables
-from polyprompt.scoring.metrics import TITLES
+from polyprompt.scoring.metrics import title_of
 from polyprompt.tables import write_text
 
 
@@ -223,7 +223,7 @@ def _notes(cohort: Cohort, request: Request) -> list[str]:
     apart = len({tuple(sorted(arm.pairs.values())) for arm in cohort.common}) > 1
     metric = cohort.settings[0].summary.metric
     return [
-        *([] if metric == "accuracy" else [f"What is called accuracy here is {TITLES[metric]}."]),
+        *([] if metric == "accuracy" else [f"What is called accuracy here is {title_of(metric)}."]),
         *(left_out if cohort.left_out else []),
         *(["Settings without any seed in common are not compared."] if apart else []),
         f"Seen from {seen} (of several sources the nearest). The source is left out of "

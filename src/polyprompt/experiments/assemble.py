@@ -12,6 +12,7 @@ from torch import Tensor
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.encoded import Encoded
 from polyprompt.data.encoding import Encoder
+from polyprompt.data.windows import with_answers
 from polyprompt.engine.cached import CachedEngine
 from polyprompt.engine.compiling import compile_where_it_pays
 from polyprompt.engine.direct import DirectEngine
@@ -20,12 +21,18 @@ from polyprompt.engine.memory import remembered
 from polyprompt.engine.store import Budget
 from polyprompt.engine.threads import best_threads
 from polyprompt.experiments.compatibility import head_of
-from polyprompt.experiments.encoders import build_encoder, instruction_of, train_inputs
+from polyprompt.experiments.encoders import (
+    build_encoder,
+    instruction_of,
+    stride_of,
+    train_inputs,
+)
 from polyprompt.experiments.given import GivenParts
 from polyprompt.experiments.heads import HEAD, HeadMaker, words_of
 from polyprompt.experiments.parts import build_deep_prompts, build_prompts, build_weight_parts
 from polyprompt.experiments.plan import GroupPlan, RunPlan
 from polyprompt.head_settings import (
+    GeneratorSettings,
     HeadSettings,
     SimilaritySettings,
     VerbalizerSettings,
@@ -135,20 +142,28 @@ def _build(plan: GroupPlan, backbone: Backbone) -> Group:
     described = describe_labels(engine, plan.card, first) if compares else None
     instruction = None
     if words is not None:
-        layout = instruction_of(plan.card, backbone)
-        alone = build_encoder(layout, first, backbone, continued=continued)
-        behind = build_encoder(layout, first, backbone, begins=False, continued=continued)
+        asked = instruction_of(plan.card, backbone)
+        alone = build_encoder(asked, first, backbone, continued=continued)
+        behind = build_encoder(asked, first, backbone, begins=False, continued=continued)
         instruction = alone, behind
+    learner = encoder
+    if isinstance(kind, GeneratorSettings):
+        learner = build_encoder(layout, first, backbone, sourced=sourced, learns=True)
     members = []
     for run in plan.runs:
-        train = train_inputs(run, encoder, plan.engine.encode_ahead)
-        labels = label_tensor(run.draw.train, train, plan.card.labels)
+        train = train_inputs(run, learner, plan.engine.encode_ahead)
+        labels = label_tensor(run.draw.train, train, learnt_labels(plan.card))
         maker = HeadMaker(engine, words, described, len(plan.card.labels))
         weights = maker.weights(head_of(run.settings), run.settings.train_seed or 0)
         head = maker.head(head_of(run.settings), weights, (train, labels))
         examples = train, labels
-        members.append(build_member(run, plan.card, encoder, engine, examples, (head, weights)))
+        members.append(build_member(run, plan.card, learner, engine, examples, (head, weights)))
     return Group(engine, encoder, described, words, instruction, tuple(members), given)
+
+
+def learnt_labels(card: TaskCard) -> tuple[str, ...]:
+    """Give the labels that are learnt; none where pieces of answers are."""
+    return () if card.kind == "text" else card.labels
 
 
 def read_on(plan: GroupPlan, group: Group, reader: Backbone | None) -> Group:
@@ -213,7 +228,7 @@ def build_member(
     settings, backbone = run.settings, engine.backbone
     head, weights = answering
     assert settings.train_seed is not None
-    dev = encoder.encode(run.draw.dev)
+    dev = encoder.encode(with_answers(encoder, run.draw.dev, stride_of(head_of(settings))))
     neutral = neutral_inputs(head_of(settings), encoder, card)
     parts: dict[str, TrainablePart] = {**build_prompts(run, card, backbone)}
     parts |= build_deep_prompts(run, backbone)
@@ -226,7 +241,7 @@ def build_member(
         train=examples[0],
         train_labels=examples[1],
         dev=dev,
-        dev_labels=label_tensor(run.draw.dev, dev, card.labels),
+        dev_labels=label_tensor(run.draw.dev, dev, learnt_labels(card)),
         settings=settings.training,
         seed=settings.train_seed,
         width=backbone.facts.width,

@@ -13,6 +13,7 @@ from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.in_context import Instructed, zero_shot_choices
 from polyprompt.experiments.plan import GroupPlan, RunPlan
+from polyprompt.experiments.written_baselines import written_baselines
 from polyprompt.head_settings import SimilaritySettings
 from polyprompt.records import Example
 from polyprompt.training.member import Member
@@ -64,6 +65,11 @@ class Baselines:
         key = (drawn, run.settings.source, head, run.settings.draw_seed)
         if self._plan.card.kind == "language":
             return self._without_parts(run)
+        if self._plan.card.kind == "text":
+            scores, self._notes[run.name] = written_baselines(
+                self._plan, self._group, run, self._examples
+            )
+            return scores
         if key not in self._known:
             scores, note = self._of_text(run), ""
             if self._plan.card.kind != "classification":

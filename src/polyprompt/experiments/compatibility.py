@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from polyprompt.capabilities import RunSettings
-from polyprompt.errors import ConfigError, LayoutError, listing, nearest
+from polyprompt.errors import ConfigError, listing
+from polyprompt.experiments.head_checks import check_head, check_instruction
 from polyprompt.experiments.part_checks import (
     check_deep_prompts,
     check_soft_prompts,
@@ -16,12 +17,11 @@ from polyprompt.head_settings import (
     HEADS_OF_TASKS,
     ChoiceSettings,
     HeadSettings,
-    SimilaritySettings,
     VerbalizerSettings,
 )
 from polyprompt.models.locate import locate
 from polyprompt.tasks.card import TaskCard
-from polyprompt.tasks.layout import Layout, parse_layout
+from polyprompt.tasks.layout import Layout
 
 
 def attention_of(settings: RunSettings) -> Attention:
@@ -45,8 +45,8 @@ def check_parts(settings: RunSettings, layout: Layout, card: TaskCard) -> None:
     _check_sources(settings)
     _check_family(settings, card)
     _check_layout(settings, layout)
-    _check_head(head_of(settings), card)
-    _check_instruction(head_of(settings), card)
+    check_head(head_of(settings), card)
+    check_instruction(head_of(settings), card)
     check_weights(settings)
     check_trained(settings)
     check_soft_prompts(settings, layout, card)
@@ -125,6 +125,10 @@ def check_gap(settings: RunSettings, card: TaskCard) -> None:
         raise ConfigError("article_gap: with shots=all nothing is drawn. Take one of them out.")
 
 
+_READS_OTHERS = frozenset({"tagger", "choice", "language_model", "generator"})
+"""Heads that read other states than the one of an input that is recorded."""
+
+
 def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
     """Check that what is to be recorded is there, and states can be compared with the source's.
 
@@ -153,7 +157,7 @@ def check_record(settings: RunSettings, tested: Sequence[str]) -> None:
     usual = FAMILIES[settings.backbone.family].pooling
     pooled = getattr(head, "pooling", usual) == usual
     masked = settings.backbone.family == "masked" and head.kind == "verbalizer"
-    if inside and (masked or not pooled or head.kind in {"tagger", "choice", "language_model"}):
+    if inside and (masked or not pooled or head.kind in _READS_OTHERS):
         raise ConfigError(
             f"record: {listing(inside)} are recorded for heads that read the {usual} state of this "
             f"backbone; this {head.kind} reads others. Take it out of record."
@@ -223,7 +227,7 @@ def _check_family(settings: RunSettings, card: TaskCard) -> None:
         )
     able = [kind for kind in HEADS_OF_TASKS[card.kind] if kind in family.heads]
     if head.kind not in able:
-        advice = f"Set head.kind to {listing(able)}." if able else "Take a decoder."
+        advice = f"Set head.kind to {listing(able)}." if able else "Take a decoder, or T5."
         raise ConfigError(
             f"head.kind={head.kind} cannot answer the {card.kind} task '{card.name}'. {advice}"
         )
@@ -270,31 +274,3 @@ def _check_decoder(settings: RunSettings, layout: Layout) -> None:
             f"parts.{name}: an encoder with a decoder has no place for a part of kind deep_prompt. "
             "Take a soft_prompt, e.g. layout='{task:20}{text}', or a bottleneck_adapter."
         )
-
-
-def _check_head(head: HeadSettings, card: TaskCard) -> None:
-    """Check what a head is made of."""
-    if isinstance(head, VerbalizerSettings):
-        words = head.words or {}
-        faults = [
-            f"there is no label '{label}'.{nearest(label, card.labels)}"
-            for label in words
-            if label not in card.labels
-        ]
-        missing = [label for label in card.labels if label not in words]
-        faults += [f"the label '{label}' has no word." for label in missing]
-        if faults:
-            raise ConfigError(f"head.words: {' '.join(faults)}")
-        return
-    weights = head.prototypes if isinstance(head, SimilaritySettings) else None
-    if weights is not None and weights.descriptions == 0 and weights.examples == 0:
-        raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
-
-
-def _check_instruction(head: HeadSettings, card: TaskCard) -> None:
-    """Check the layout with which a decoder is asked without a prompt."""
-    if isinstance(head, VerbalizerSettings):
-        try:
-            parse_layout(card.instruction_layout(), card.columns.fields)
-        except LayoutError as error:
-            raise LayoutError(f"The card's instruction: {error}") from error

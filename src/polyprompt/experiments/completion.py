@@ -10,6 +10,7 @@ from polyprompt.head_settings import (
     HEADS_OF_TASKS,
     ChoiceSettings,
     ClassifierSettings,
+    GeneratorSettings,
     HeadSettings,
     LanguageModelSettings,
     SimilaritySettings,
@@ -19,6 +20,7 @@ from polyprompt.head_settings import (
 from polyprompt.models.locate import locate
 from polyprompt.models.precision import reading_dtype
 from polyprompt.tasks.card import TaskCard
+from polyprompt.tasks.card_parts import WrittenAnswers
 
 _WEIGHT_RATES = {"full": 1e-5, "lora": 2e-4, "bottleneck_adapter": 1e-3}
 """Peak rates of parts that reach the weights, where none is set; the smallest of a run counts."""
@@ -29,6 +31,7 @@ _HEADS: Mapping[str, Callable[[], HeadSettings]] = {
     "tagger": partial(TaggerSettings, kind="tagger"),
     "choice": partial(ChoiceSettings, kind="choice"),
     "language_model": partial(LanguageModelSettings, kind="language_model"),
+    "generator": partial(GeneratorSettings, kind="generator"),
 }
 
 
@@ -81,9 +84,24 @@ def _completed(
         return head.model_copy(update={"pooling": head.pooling or family.pooling})
     if isinstance(head, LanguageModelSettings):
         return head.model_copy(update={"objective": head.objective or family.objective})
+    if isinstance(head, GeneratorSettings):
+        return _as_card_writes(head, card)
     if isinstance(head, TaggerSettings):
         return head.model_copy(update={"piece": head.piece or family.piece})
     return head
+
+
+def _as_card_writes(head: GeneratorSettings, card: TaskCard) -> GeneratorSettings:
+    """Write out what a generator leaves to the card."""
+    written = card.written or WrittenAnswers()
+    plain = {label: label.replace("_", " ") for label in card.labels}
+    words = plain | written.words | (head.words or {})
+    update = {
+        "words": words,
+        "fallback": head.fallback or written.fallback,
+        "max_pieces": head.max_pieces or written.max_pieces,
+    }
+    return head.model_copy(update=update)
 
 
 def _learning_rate(settings: RunSettings, of_prompts: float) -> float:

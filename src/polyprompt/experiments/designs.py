@@ -68,7 +68,7 @@ def _number(setting: Setting, name: str) -> float | None:
     """Read a number that sets settings apart; ``shots=all`` as its examples per class."""
     value, record = setting.config.get(name), setting.records[0]
     if name == "shots" and value == "all":
-        return record["train_examples"] / len(record["labels"])
+        return record["train_examples"] / max(len(record["labels"]), 1)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
         return None
     return float(value)

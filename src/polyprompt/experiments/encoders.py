@@ -9,16 +9,21 @@ from polyprompt.data.encoding import Encoder
 from polyprompt.data.lazy import inputs_of
 from polyprompt.data.pieces import vocabulary_of
 from polyprompt.data.segmentation import segmentation_of
+from polyprompt.data.windows import with_answers
 from polyprompt.experiments.compatibility import check_positions, head_of
 from polyprompt.experiments.plan import RunPlan
 from polyprompt.families import FAMILIES
 from polyprompt.head_settings import (
     ChoiceSettings,
+    GeneratorSettings,
     HeadSettings,
     LanguageModelSettings,
     TaggerSettings,
 )
+from polyprompt.heads.generator import writing_of
 from polyprompt.models.backbone import Backbone
+from polyprompt.records import Example
+from polyprompt.scoring.answers import accepted
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Layout, parse_layout
 
@@ -32,6 +37,11 @@ def train_inputs(run: RunPlan, encoder: Encoder, ahead: int) -> Sequence[Encoded
         ahead: Most examples that are encoded before they are used.
     """
     examples = run.draw.train
+    stride = stride_of(head_of(run.settings))
+    if stride is not None:
+        return inputs_of(
+            lambda some: encoder.encode(with_answers(encoder, some, stride)), examples, ahead
+        )
     if encoder.corruption is None:
         return inputs_of(encoder.encode, examples, ahead)
     names = [f"{example.language}/{example.id}" for example in examples]
@@ -48,6 +58,7 @@ def build_encoder(
     begins: bool = True,
     continued: int = 0,
     sourced: Sourced = NOTHING_SOURCED,
+    learns: bool = False,
 ) -> Encoder:
     """Build the encoder of a layout and check that its longest input fits.
 
@@ -58,9 +69,13 @@ def build_encoder(
         begins: Whether the tokenizer's beginning tokens open the input.
         continued: Tokens that are read behind the input, of label words of several pieces.
         sourced: Frozen parts of earlier runs that it is read with.
+        learns: Whether the answers that are to be written stand behind the inputs.
     """
     facts, chosen, head = backbone.facts, settings.backbone, head_of(settings)
     reading, cut = reading_of(head), settings.segmentation
+    if isinstance(head, GeneratorSettings):
+        continued = head.max_pieces or 0
+        reading = _learning(head, backbone) if learns else Reading()
     if chosen.family == "seq2seq":
         layout = layout.with_decoder()
     most = chosen.max_tokens
@@ -94,6 +109,25 @@ def reading_of(head: HeadSettings) -> Reading:
     if isinstance(head, ChoiceSettings):
         return Reading(continued=head.max_pieces, leading_space=head.leading_space)
     return Reading()
+
+
+def _learning(head: GeneratorSettings, backbone: Backbone) -> Reading:
+    """Say what stands behind inputs whose answers are learnt."""
+    words, (end,) = head.words or {}, writing_of(backbone, head).ends
+
+    def target(example: Example) -> str | None:
+        if example.label is None:
+            return None
+        return words[example.label] if words else accepted(example.label)[0]
+
+    return Reading(
+        continued=head.max_pieces or 0, leading_space=head.leading_space, target=target, end=end
+    )
+
+
+def stride_of(head: HeadSettings) -> int | None:
+    """Say how many pieces neighbouring windows of a long text share; None for no windows."""
+    return head.stride if isinstance(head, GeneratorSettings) else None
 
 
 def instruction_of(card: TaskCard, backbone: Backbone) -> Layout:

@@ -8,15 +8,20 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from polyprompt.data.windows import asked
 from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.comparison import Scores
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.encoders import stride_of
+from polyprompt.experiments.heads import reader_of
 from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.recorded import chosen_items
 from polyprompt.experiments.store import RunFolder
-from polyprompt.prediction.predict import Collected, answer
+from polyprompt.prediction.predict import Collected
 from polyprompt.prediction.record import prediction_table
+from polyprompt.prediction.written import answer_columns, answers_to
 from polyprompt.records import StepRecord
-from polyprompt.scoring.metrics import METRICS
+from polyprompt.scoring.metrics import counts_of
 from polyprompt.training.loop import fitted_head
 from polyprompt.training.member import Member, prompts_of
 
@@ -38,7 +43,9 @@ class EpochScores:
         test = plan.data.splits["test"]
         rows = chosen_items(test, items, parallel=plan.card.parallel)
         self._examples = [test[row] for row in rows]
-        self._inputs = group.encoder.encode(self._examples)
+        head = head_of(plan.runs[0].settings)
+        self._asked = asked(group.encoder, self._examples, stride_of(head))
+        self._reader = reader_of(head, group.engine.backbone)
         self._languages = list(dict.fromkeys(example.language for example in self._examples))
         self._places: list[tuple[float, int]] = []
         self._values: list[list[float]] = []
@@ -53,22 +60,22 @@ class EpochScores:
             return
         self._places.append((record.epoch, record.step))
         table = self._answered(member)
-        score = METRICS[self._card.metric]
         values = []
         for language in self._languages:
             own = table.filter(language=language)
-            values.append(score(own["label"].to_list(), own["prediction"].to_list()).value())
+            values.append(counts_of(self._card.measured_by, own).value())
         self._values.append(values)
 
     def _answered(self, member: Member) -> pl.DataFrame:
         """Answer all items with a run's prompt as it is now."""
-        engine, inputs = self._group.engine, self._inputs
-        head = fitted_head(engine, member)
-        collected = Collected(1, inputs, max(len(self._card.labels), 1), 0)
-        for batch in answer(engine, prompts_of([member]), [head], inputs, bare=False):
+        engine, inputs = self._group.engine, self._asked.inputs
+        heads = [fitted_head(engine, member)]
+        collected = Collected(1, inputs, answer_columns(heads, self._card), 0)
+        for batch in answers_to(engine, prompts_of([member]), heads, inputs, bare=False):
             collected.add(batch)
-        scores: Scores = {None: collected.scores[0]}
-        return prediction_table("", self._card, self._examples, inputs, scores)
+        scores: Scores = {None: self._asked.best(collected.scores)[0]}
+        items = self._asked.items
+        return prediction_table("", self._card, self._examples, items, scores, self._reader)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Give what was noted so far, for ``take_up``."""
@@ -88,7 +95,7 @@ class EpochScores:
         for example in self._examples:
             counts[example.language] += 1
         rows = [
-            (epoch, step, language, self._card.metric, value, counts[language])
+            (epoch, step, language, self._card.measured_by, value, counts[language])
             for (epoch, step), values in zip(self._places, self._values, strict=True)
             for language, value in zip(self._languages, values, strict=True)
         ]

@@ -13,6 +13,7 @@ from polyprompt.errors import ConfigError, nearest
 from polyprompt.experiments.results import Setting
 from polyprompt.languages.catalogue import CORPUS_UNITS
 from polyprompt.languages.distance import Origin
+from polyprompt.scoring.metrics import counts_of, gives_classes
 from polyprompt.scoring.score import metric_of
 
 _CORPUS_OF = {"bloom": "bloom", "xglm": "xglm", "xlm-roberta": "xlmr", "mt5": "mt5"}
@@ -49,16 +50,21 @@ def corpus_of(settings: Sequence[Setting], asked: str | None) -> str | None:
 def majority_of(predictions: pl.DataFrame) -> dict[str, float]:
     """Compute what always giving the commonest answer reaches in each language.
 
-    Of tagged words it is the share of the commonest tag, of entities nothing.
+    Of tagged words it is the share of the commonest tag, of entities and of answers that are texts
+    of their own nothing.
     """
     metric = metric_of(predictions)
     items = predictions.unique(["language", "id"])
-    if metric == "entity_f1":
+    if metric != "word_accuracy" and not gives_classes(metric):
         return dict.fromkeys(items["language"].unique().to_list(), 0.0)
     found = {}
     for key, part in items.partition_by("language", as_dict=True).items():
         labels = part["label"].to_list()
         if metric == "word_accuracy":
             labels = [tag for tags in labels for tag in tags.split()]
-        found[str(key[0])] = max(Counter(labels).values()) / len(labels)
+            found[str(key[0])] = max(Counter(labels).values()) / len(labels)
+            continue
+        commonest = max(Counter(labels).items(), key=lambda one: one[1])[0]
+        always = part.with_columns(prediction=pl.lit(commonest))
+        found[str(key[0])] = counts_of(metric, always).value()
     return found

@@ -27,7 +27,8 @@ from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Draw, Example
 from polyprompt.scoring.score import score_predictions
 from polyprompt.seeds import generator
-from polyprompt.tasks.card import Columns, TaskCard
+from polyprompt.tasks.card import TaskCard
+from polyprompt.tasks.card_parts import Columns
 from polyprompt.training.loop import fitted_head
 
 FOLDS = 4

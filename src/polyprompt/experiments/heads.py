@@ -12,6 +12,7 @@ from polyprompt.engine.engine import Engine
 from polyprompt.head_settings import (
     ChoiceSettings,
     ClassifierSettings,
+    GeneratorSettings,
     HeadSettings,
     LanguageModelSettings,
     LinearMapSettings,
@@ -21,11 +22,13 @@ from polyprompt.head_settings import (
 )
 from polyprompt.heads.choice import ChoiceHead
 from polyprompt.heads.classifier import IGNORED, ClassifierHead, TaggerHead
+from polyprompt.heads.generator import GeneratorHead, writing_of
 from polyprompt.heads.head import Head
 from polyprompt.heads.language_model import LanguageModelHead
 from polyprompt.heads.similarity import SimilarityHead, class_means
 from polyprompt.heads.verbalizer import VerbalizerHead, Words, label_pieces
 from polyprompt.models.backbone import Backbone
+from polyprompt.prediction.written import AnswerReader
 from polyprompt.seeds import generator
 from polyprompt.tuning.linear_map import LinearMap
 
@@ -43,6 +46,13 @@ def words_of(head: HeadSettings, labels: Sequence[str], backbone: Backbone) -> W
         return None
     assert head.words is not None
     return label_pieces(backbone, head.words, labels, head)
+
+
+def reader_of(head: HeadSettings, backbone: Backbone) -> AnswerReader | None:
+    """Build what reads a head's written answers; None for heads that score labels."""
+    if not isinstance(head, GeneratorSettings):
+        return None
+    return AnswerReader(backbone.tokenizer, head.words or {}, head.fallback)
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,8 @@ class HeadMaker:
             return ChoiceHead(backbone, settings, self.classes)
         if isinstance(settings, SimilaritySettings):
             return self._similarity(settings, examples)
-        if isinstance(settings, LanguageModelSettings):
-            return LanguageModelHead(backbone, weights)
+        if isinstance(settings, LanguageModelSettings | GeneratorSettings):
+            return _of_words(settings, weights, backbone)
         assert weights is not None
         if isinstance(settings, ClassifierSettings):
             assert settings.pooling is not None
@@ -119,6 +129,17 @@ class HeadMaker:
         return SimilarityHead(
             descriptions, settings.temperature, weights.descriptions, weights.examples
         )
+
+
+def _of_words(
+    settings: LanguageModelSettings | GeneratorSettings,
+    weights: LinearMap | None,
+    backbone: Backbone,
+) -> Head:
+    """Build a head that guesses words."""
+    if isinstance(settings, GeneratorSettings):
+        return GeneratorHead(backbone, writing_of(backbone, settings))
+    return LanguageModelHead(backbone, weights)
 
 
 def _into_table(width: int, backbone: Backbone) -> LinearMap:
@@ -158,8 +179,8 @@ def saved_head(settings: HeadSettings, saved: Mapping[str, Tensor], backbone: Ba
             settings.prototypes.examples,
             saved["examples"].to(device) if "examples" in saved else None,
         )
-    if isinstance(settings, LanguageModelSettings) and "weight" not in saved:
-        return LanguageModelHead(backbone)
+    if isinstance(settings, GeneratorSettings):
+        return _of_words(settings, None, backbone)
     return _with_weights(settings, saved, backbone)
 
 
@@ -170,6 +191,8 @@ def _with_weights(
 ) -> Head:
     """Build a head with weights of its own from its tensors."""
     device = backbone.device
+    if isinstance(settings, LanguageModelSettings) and "weight" not in saved:
+        return LanguageModelHead(backbone)
     weights = LinearMap.of(saved["weight"].to(device), saved["bias"].to(device))
     if isinstance(settings, LanguageModelSettings):
         return LanguageModelHead(backbone, weights)

@@ -8,7 +8,7 @@ from polyprompt.data.readers import local_files
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.sourced import NO_SOURCED_PARTS, SourcedParts
 from polyprompt.fingerprint import file_sha256, fingerprint
-from polyprompt.head_settings import VerbalizerSettings
+from polyprompt.head_settings import GeneratorSettings, VerbalizerSettings
 from polyprompt.models.locate import locate
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout
@@ -58,9 +58,11 @@ def data_identity(card: TaskCard, folder: str | None) -> str:
     sums = {split: file_sha256(path) for split, path in files.items()}
     value = card.model_dump(mode="json")
     _leave_out(value["columns"], values={}, choices=[], omit=[])
-    _leave_out(value, held_out=False)
+    _leave_out(value, held_out=False, positive="", form=None)
+    if card.form is None:  # how its answers are written changes nothing elsewhere
+        del value["written"]
     if value["hub"] is not None:
-        _leave_out(value["hub"], source=None, codes={}, columns={})
+        _leave_out(value["hub"], source=None, codes={}, columns={}, ids_begin="")
     return fingerprint([value, sums])
 
 
@@ -99,7 +101,8 @@ def group_key(
     )
     if load_card(settings.task).held_out:  # what is tested depends on what is learnt from
         value["source"] = settings.source
-    value["reads"] = head.model_dump(include=_READ)
+    writes = isinstance(head, GeneratorSettings)
+    value["reads"] = head.model_dump() if writes else head.model_dump(include=_READ)
     if settings.weight_parts:
         value["alone"] = name
     return fingerprint(value)

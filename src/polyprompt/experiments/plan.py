@@ -3,13 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.fewshot import Sampling, draw_examples, positions
-from polyprompt.data.readers import TaskData, read_task
+from polyprompt.data.readers import TaskData
 from polyprompt.engine.engine import Choice, choose
 from polyprompt.errors import ConfigError, PolypromptError, all_faults
 from polyprompt.experiments.compatibility import (
@@ -24,10 +22,11 @@ from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
 from polyprompt.experiments.naming import data_identity, group_key, run_name
 from polyprompt.experiments.sourced import NO_SOURCED_PARTS, SourcedParts, find_parts
+from polyprompt.experiments.task_data import card_of, joined, task_of
 from polyprompt.models.hub import forget
 from polyprompt.models.locate import locate
 from polyprompt.part_settings import BottleneckAdapterSettings, Reach
-from polyprompt.records import Draw, Example
+from polyprompt.records import Draw
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout, parse_layout, without_slots
 
@@ -183,34 +182,9 @@ def layout_text(settings: RunSettings, card: TaskCard) -> str:
     return f"{card.instruction_layout()} {{mask}}{slots}"
 
 
-def task_of(settings: RunSettings) -> tuple[TaskCard, TaskData]:
-    """Read a run's task; once for all runs that share it, as long as its files do not change."""
-    card = load_card(settings.task)
-    identity = data_identity(card, settings.data)
-    tested = settings.targets, settings.evaluate, settings.test_items
-    shots = settings.shots if card.kind == "language" and settings.shots != "all" else None
-    key = (settings.task, settings.data, settings.source, *tested, shots, identity)
-    return card, _read_data(*key)
-
-
-@lru_cache(maxsize=16)
-def _read_data(
-    task: str,
-    folder: str | None,
-    source: tuple[str, ...],
-    targets: tuple[str, ...] | None,
-    evaluate: Literal["test", "dev", "both"],
-    test_items: int | None,
-    shots: int | None,
-    _identity: str,
-) -> TaskData:
-    """Read a task's examples; ``_identity`` names the contents of its card and files."""
-    return read_task(load_card(task), folder, source, targets, evaluate, test_items, shots)
-
-
 def _plan_run(settings: RunSettings) -> RunPlan:
     """Read the data, draw the examples and check that everything fits together."""
-    card = load_card(settings.task)
+    card = card_of(settings)
     settings = complete(settings, card)
     layout = _layout(settings, card)
     _, data = task_of(settings)
@@ -256,7 +230,7 @@ def _groups(plans: Sequence[RunPlan], engine: EngineSettings) -> Iterator[GroupP
                 live += _live(members[end])
                 end += 1
             card, _ = task_of(members[start].settings)
-            data = _joined([task_of(m.settings)[1] for m in members[start:end]])
+            data = joined([task_of(m.settings)[1] for m in members[start:end]])
             yield make_group(members[start:end], card, data, engine)
             start = end
 
@@ -264,18 +238,6 @@ def _groups(plans: Sequence[RunPlan], engine: EngineSettings) -> Iterator[GroupP
 def _live(plan: RunPlan) -> int:
     """Count the places that a run adds to an input."""
     return plan.layout.prompt_length + plan.settings.deep_places
-
-
-def _joined(read: Sequence[TaskData]) -> TaskData:
-    """Join the data of runs that differ in their source languages."""
-    splits = dict(read[0].splits)
-    for split in ("train", "dev"):
-        of_language: dict[str, tuple[Example, ...]] = {}
-        for data in dict.fromkeys(map(id, read)):
-            own = next(one for one in read if id(one) == data)
-            of_language |= {name: own.of(split, [name]) for name in own.languages(split)}
-        splits[split] = tuple(e for examples in of_language.values() for e in examples)
-    return TaskData(splits, read[0].origin)
 
 
 def make_group(

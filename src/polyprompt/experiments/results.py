@@ -138,7 +138,8 @@ def _setting(title: str, config: dict[str, Any], folders: Sequence[RunFolder]) -
 
 def _last_loss(folder: RunFolder) -> float | None:
     """Average the training loss over a run's last epoch; None where it is not over the labels."""
-    if folder.config()["head"].get("loss") == "vocabulary":
+    head = folder.config()["head"]
+    if head.get("loss") == "vocabulary" or head["kind"] == "generator":
         return None
     lines = (folder.path / "steps.jsonl").read_text(encoding="utf-8").splitlines()
     steps = [step for step in map(json.loads, lines) if step["loss"] is not None]

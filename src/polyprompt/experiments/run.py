@@ -10,12 +10,16 @@ import polars as pl
 from torch import Tensor
 
 from polyprompt.data.encoded import Encoded
+from polyprompt.data.windows import Asked, asked
 from polyprompt.experiments.accounting import account, forget_peak_memory
 from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.checkpoint import Checkpoint
 from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.encoders import stride_of
 from polyprompt.experiments.events import Event
+from polyprompt.experiments.heads import reader_of
 from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.recorded import record_inside
 from polyprompt.experiments.recording import run_record
@@ -26,6 +30,7 @@ from polyprompt.experiments.watching import watched
 from polyprompt.models.backbone import Backbone
 from polyprompt.prediction.predict import Collected, answer_starts
 from polyprompt.prediction.record import prediction_table
+from polyprompt.prediction.written import AnswerReader
 from polyprompt.records import Example
 from polyprompt.scoring.score import score_predictions
 from polyprompt.tasks.card import TaskCard
@@ -72,7 +77,8 @@ def _run_group(
     group = build_group(plan, backbone)
     ending.callback(group.release)
     examples = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
-    encoding = beside.submit(group.encoder.encode, examples)
+    stride = stride_of(head_of(plan.runs[0].settings))
+    encoding = beside.submit(asked, group.encoder, examples, stride)
     left = _begin(plan, group, folders)
     names = [run.name for run in plan.runs]
     checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine, clock)
@@ -89,10 +95,14 @@ def _run_group(
         write_parts(folder, group, index, heads[index].tensors())
         if index in watching:
             watching[index].write(folder, group.members[index])
-    items = Items(plan.card, examples, encoding.result(), len(plan.data.splits["test"]))
-    collected = yield from read_all(plan, group, heads, items.inputs, checkpoint, peers)
+    read: Asked = encoding.result()
+    collected = yield from read_all(plan, group, heads, read.inputs, checkpoint, peers)
     if peers.index:
         return
+    collected.scores = read.best(collected.scores)
+    items = Items(
+        plan.card, examples, read.items, len(plan.data.splits["test"]), readers_of(plan, group)
+    )
     clock.enter("baselines")
     written = yield from _write_all(plan, group, left, (items, collected), beside)
     clock.enter("write")
@@ -161,6 +171,12 @@ def _write_costs(
             folder.amend(costs | {"accounting": own})
 
 
+def readers_of(plan: GroupPlan, group: Group) -> dict[str, AnswerReader]:
+    """Build the readers of answers that are written, by the runs' names; none for other heads."""
+    found = {run.name: reader_of(head_of(run.settings), group.engine.backbone) for run in plan.runs}
+    return {name: reader for name, reader in found.items() if reader is not None}
+
+
 @dataclass(frozen=True)
 class Items:
     """What was answered.
@@ -170,18 +186,20 @@ class Items:
         examples: Test items, then dev items where these are answered too.
         inputs: The same, encoded.
         tested: How many are test items.
+        readers: Of answers that are written, by the run's name.
     """
 
     card: TaskCard
     examples: Sequence[Example]
     inputs: Sequence[Encoded]
     tested: int
+    readers: Mapping[str, AnswerReader]
 
     def table(self, run: str, answers: Scores, rows: slice) -> pl.DataFrame:
         """Tabulate the answers to some of them."""
-        card = self.card
+        card, reader = self.card, self.readers.get(run)
         examples, inputs = self.examples[rows], self.inputs[rows]
-        return prediction_table(run, card, examples, inputs, answers)
+        return prediction_table(run, card, examples, inputs, answers, reader)
 
 
 def _write(items: Items, folder: RunFolder, answers: Scores, record: Mapping[str, Any]) -> None:

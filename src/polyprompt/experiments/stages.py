@@ -10,7 +10,8 @@ from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.tracking import Tracking
 from polyprompt.experiments.watching import Watched
 from polyprompt.heads.head import Head
-from polyprompt.prediction.predict import Answers, Collected, answer
+from polyprompt.prediction.predict import Answers, Collected
+from polyprompt.prediction.written import answer_columns, answers_to
 from polyprompt.records import StepRecord
 from polyprompt.training.checkpoints import allow_less
 from polyprompt.training.loop import Training
@@ -97,7 +98,7 @@ def read_all(
         described and not plan.trains_weights and any(run.settings.baselines for run in plan.runs)
     )
     width = group.engine.backbone.facts.width if wanted else 0
-    collected = Collected(len(heads), inputs, max(len(plan.card.labels), 1), width)
+    collected = Collected(len(heads), inputs, answer_columns(heads, plan.card), width)
     known: list[int] = []
     for block, tokens in checkpoint.answers() if checkpoint else ():
         collected.add(block)
@@ -112,7 +113,7 @@ def read_all(
     of_others = set(left) - set(left[peers.share])
     own: list[Answers] = []
     skipped = [*known, *of_others]
-    for batch in answer(group.engine, prompts, heads, inputs, bare=wanted, known=skipped):
+    for batch in answers_to(group.engine, prompts, heads, inputs, bare=wanted, known=skipped):
         collected.add(batch)
         if peers.count > 1:
             own.append(batch)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from polyprompt.data.encoded import Encoded
 from polyprompt.models.backbone import Backbone
+from polyprompt.records import Writing
 
 _NOTHING = np.zeros(0, dtype=np.int64)
 
@@ -108,6 +109,11 @@ class Head(ABC):
     def word_ids(self) -> tuple[int, ...]:
         """Words whose rows of the language model's head it reads."""
         return ()
+
+    @property
+    def writing(self) -> Writing | None:
+        """How answers are written; None for heads that score labels."""
+        return None
 
     @abstractmethod
     def scores(self, states: States) -> Float[Tensor, "N C"]:

@@ -92,10 +92,17 @@ class Collected:
         done: Inputs answered so far.
     """
 
-    def __init__(self, runs: int, inputs: Sequence[Encoded], labels: int, width: int) -> None:
-        """Make room for the answers of ``runs`` to inputs, and for vectors of ``width``."""
+    def __init__(self, runs: int, inputs: Sequence[Encoded], columns: int, width: int) -> None:
+        """Make room for the answers of ``runs`` to inputs, and for vectors of ``width``.
+
+        Args:
+            runs: R.
+            inputs: N of them.
+            columns: Of an answer: one per label, or what a written one needs (C).
+            width: Of the vectors (D).
+        """
         self.starts = answer_starts(inputs)
-        self.scores = np.zeros((runs, self.starts[-1], labels), dtype=np.float32)
+        self.scores = np.zeros((runs, self.starts[-1], columns), dtype=np.float32)
         self.bare = np.zeros((len(inputs), width), dtype=np.float32)
         self.done = 0
 

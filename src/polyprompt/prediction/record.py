@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from polyprompt.data.encoded import Encoded, words_of
 from polyprompt.prediction.predict import answer_starts
+from polyprompt.prediction.written import AnswerReader
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard
 
@@ -24,6 +25,7 @@ def prediction_table(
     examples: Sequence[Example],
     encoded: Sequence[Encoded],
     answers: Mapping[str | None, NDArray[np.float32]],
+    reader: AnswerReader | None = None,
 ) -> pl.DataFrame:
     """Build the table.
 
@@ -33,6 +35,7 @@ def prediction_table(
         examples: The test items.
         encoded: The same items as the backbone read them.
         answers: Scores per answer and label, U × C, by baseline; None is the run itself.
+        reader: Reads answers that are written.
 
     Returns:
         Columns run, baseline, task, language, id, label, prediction, scores (list, in the order of
@@ -40,14 +43,18 @@ def prediction_table(
         text), singles (those that hold one character or none), metric (absent for accuracy). Where
         words are tagged, labels and predictions are tags joined by spaces, scores the probability
         of every word's own, and loss the mean of their true tags' (nats). Of texts whose own words
-        are guessed, loss is the mean over those that are, and guessed their number.
+        are guessed, loss is the mean over those that are, and guessed their number. Where answers
+        are written, answer is what was written, and scores has its mean log-probability alone.
     """
     items = _item_columns(examples, encoded)
-    if card.metric != "accuracy":
-        items["metric"] = [card.metric] * len(examples)
+    if card.measured_by != "accuracy":
+        items["metric"] = [card.measured_by] * len(examples)
     frames = []
     for baseline, scores in answers.items():
-        own = _answers(card, examples, encoded, scores)
+        if reader is not None:
+            own = _written(reader, scores)
+        else:
+            own = _answers(card, examples, encoded, scores)
         columns = {
             "run": [run] * len(examples),
             "baseline": pl.Series([baseline] * len(examples), dtype=pl.String),
@@ -56,7 +63,7 @@ def prediction_table(
         frames.append(
             pl.DataFrame({**columns, **own, **items}, schema_overrides={"label": pl.String})
         )
-    extra = [name for name in ("metric", "loss", "guessed") if name in frames[0].columns]
+    extra = [name for name in ("metric", "loss", "guessed", "answer") if name in frames[0].columns]
     return pl.concat(frames).select(*_COLUMNS, *_SIZES, *extra)
 
 
@@ -81,6 +88,16 @@ def _guessed(encoded: Sequence[Encoded], scores: NDArray[np.float32]) -> dict[st
         "scores": pl.Series([[]] * len(encoded), dtype=pl.List(pl.Float32)),
         "loss": (sums / np.maximum(guessed, 1)).tolist(),
         "guessed": guessed,
+    }
+
+
+def _written(reader: AnswerReader, scores: NDArray[np.float32]) -> dict[str, Any]:
+    """Give the columns of answers that are written."""
+    texts = reader.texts(scores)
+    return {
+        "prediction": [reader.answer(text) for text in texts],
+        "scores": pl.Series(scores[:, :1].tolist(), dtype=pl.List(pl.Float32)),
+        "answer": texts,
     }
 
 

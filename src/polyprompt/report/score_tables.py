@@ -8,7 +8,7 @@ from polyprompt.analysis.summary import BASELINE_TITLES, GroupRow, LanguageRow, 
 from polyprompt.cautions import MARK, contamination_notes
 from polyprompt.languages.catalogue import language_name
 from polyprompt.scoring.intervals import Interval
-from polyprompt.scoring.metrics import TITLES
+from polyprompt.scoring.metrics import title_of
 
 BASELINE_NOTES = {
     "majority": "always the most frequent class of the source language's training split (ties: the "
@@ -75,7 +75,7 @@ def language_table(summary: Summary) -> Table:
     titles = _baseline_titles(summary)
     rows = sorted(summary.languages, key=lambda row: -row.accuracy.mean)
     return Table(
-        f"{capitalised(TITLES[summary.metric])} per language (%)",
+        f"{capitalised(title_of(summary.metric))} per language (%)",
         ("language", "code", "prompt", "95 % interval", "n", *titles.values()),
         tuple(_language_cells(row, list(titles)) for row in rows),
         "ll" + "r" * (3 + len(titles)),
@@ -108,7 +108,7 @@ def difference_table(summary: Summary) -> Table:
     )
     return Table(
         "Prompt minus baseline, mean over languages, paired (points)",
-        ("baseline", f"its {TITLES[summary.metric]}", "difference [95 % interval]", "what it is"),
+        ("baseline", f"its {title_of(summary.metric)}", "difference [95 % interval]", "what it is"),
         cells,
         "lrrp",
     )
@@ -118,7 +118,7 @@ def headline(summary: Summary) -> str:
     """Say the result in words, the best baseline included."""
     overall = summary.overall
     text = (
-        f"Mean {TITLES[summary.metric]} over {overall.languages} "
+        f"Mean {title_of(summary.metric)} over {overall.languages} "
         f"{'language' if overall.languages == 1 else 'languages'}: "
         f"{percent(overall.accuracy.mean)} % (95 % interval {between(overall.accuracy)}, "
         f"{summary.seeds} {'seed' if summary.seeds == 1 else 'seeds'})."

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from polyprompt.analysis.significance import t_interval
 from polyprompt.analysis.summary import Summary
 from polyprompt.report.score_tables import Table, between, percent, with_spread
-from polyprompt.scoring.metrics import TITLES
+from polyprompt.scoring.metrics import title_of
 
 
 class Shown(Protocol):
@@ -58,7 +58,7 @@ def setting_table(settings: Sequence[Shown]) -> Table:
         "setting", "all languages", "95 %, runs and items", "95 %, t over runs", "source", "others",
         "languages", "runs", "trained numbers",
     )  # fmt: skip
-    title = " and ".join(dict.fromkeys(TITLES[setting.summary.metric] for setting in settings))
+    title = " and ".join(dict.fromkeys(title_of(setting.summary.metric) for setting in settings))
     return Table(
         f"Settings: mean {title} (%) ± deviation over runs", columns, tuple(rows), "lrrrrrrrr"
     )

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from jaxtyping import Float
 
+from polyprompt.scoring.answers import best_f1, is_exact, listed_entities
 from polyprompt.scoring.entities import entities
 
 
@@ -82,7 +84,23 @@ def entity_f1(truth: Sequence[str], predicted: Sequence[str]) -> Counts:
     return Counts(_column(hits), _column(sizes))
 
 
-def _column(values: Sequence[int]) -> Float[np.ndarray, "N 1"]:
+def span_f1(truth: Sequence[str], predicted: Sequence[str]) -> Counts:
+    """Count for the F1 of entities that are written out, type and name, as often as they are."""
+    hits, sizes = [], []
+    for one, other in zip(truth, predicted, strict=True):
+        true, found = listed_entities(one), listed_entities(other)
+        hits.append(2 * (true & found).total())
+        sizes.append(true.total() + found.total())
+    return Counts(_column(hits), _column(sizes))
+
+
+def f1_of(positive: str, truth: Sequence[str], predicted: Sequence[str]) -> Counts:
+    """Count for the F1 of one label."""
+    true, found = (np.asarray(one) == positive for one in (truth, predicted))
+    return Counts(_column(2 * (true & found)), _column(true.astype(int) + found))
+
+
+def _column(values: Sequence[float] | np.ndarray) -> Float[np.ndarray, "N 1"]:
     """Write numbers one below the other."""
     return np.asarray(values, dtype=float)[:, None]
 
@@ -92,15 +110,65 @@ METRICS: dict[str, Callable[[Sequence[str], Sequence[str]], Counts]] = {
     "macro_f1": macro_f1,
     "word_accuracy": word_accuracy,
     "entity_f1": entity_f1,
+    "span_f1": span_f1,
 }
+
+_OF_ANSWERS: dict[str, Callable[[str, str, str], float]] = {
+    "answer_f1": best_f1,
+    "exact_match": is_exact,
+}
+"""Metrics of written answers, which depend on their language."""
 
 OF_TAGS = ("word_accuracy", "entity_f1")
 """Metrics of sentences whose words are tagged."""
+
+
+def counts_of(metric: str, rows: pl.DataFrame) -> Counts:
+    """Count what items add to a metric.
+
+    Args:
+        metric: Its name; ``f1:LABEL`` is the F1 of a label.
+        rows: Predictions: columns language, label (of every row), prediction.
+    """
+    truth, predicted = rows["label"].to_list(), rows["prediction"].to_list()
+    if metric in _OF_ANSWERS:
+        triples = zip(truth, predicted, rows["language"].to_list(), strict=True)
+        values = _column([_OF_ANSWERS[metric](*one) for one in triples])
+        return Counts(values, np.ones_like(values))
+    name, _, positive = metric.partition(":")
+    return f1_of(positive, truth, predicted) if positive else METRICS[name](truth, predicted)
+
+
+def gives_classes(metric: str) -> bool:
+    """Say whether an item's answer is one of the labels."""
+    return metric not in {*OF_TAGS, *_OF_ANSWERS, "span_f1"}
+
+
+def beside(metric: str) -> tuple[str, ...]:
+    """Name the metrics that make sense beside one, itself the first."""
+    if metric in _OF_ANSWERS:
+        return metric, *(name for name in _OF_ANSWERS if name != metric)
+    if metric == "entity_f1":
+        return "entity_f1", "word_accuracy"
+    if not gives_classes(metric):
+        return (metric,)
+    usual = ("accuracy", "macro_f1")
+    return usual if metric in usual else (metric, *usual)
+
+
+def title_of(metric: str) -> str:
+    """Say how tables name a metric."""
+    name, _, positive = metric.partition(":")
+    return f"F1 of '{positive}'" if positive else TITLES[name]
+
 
 TITLES = {
     "accuracy": "accuracy",
     "macro_f1": "macro-F1",
     "word_accuracy": "accuracy of tags",
     "entity_f1": "entity F1",
+    "span_f1": "F1 of written entities",
+    "answer_f1": "F1 of answers",
+    "exact_match": "exact match",
 }
 """How tables name the metrics."""

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from polyprompt.scoring.metrics import METRICS, OF_TAGS
+from polyprompt.scoring.metrics import beside, counts_of
 
 SCORE_COLUMNS = ("run", "baseline", "task", "language", "metric", "value", "n")
 
@@ -26,12 +26,11 @@ def score_predictions(predictions: pl.DataFrame) -> pl.DataFrame:
     rows: list[tuple[object, ...]] = []
     if metric_of(predictions) == "loss":
         return _losses(predictions, keys)
-    wanted = _metrics(metric_of(predictions))
+    wanted = beside(metric_of(predictions))
     labelled = predictions.filter(pl.col("label").is_not_null())
     for key, group in labelled.group_by(keys, maintain_order=True):
-        truth, predicted = group["label"].to_list(), group["prediction"].to_list()
-        values = {m: METRICS[m](truth, predicted).value() for m in wanted}
-        rows += [(*key, metric, value, len(truth)) for metric, value in values.items()]
+        values = {metric: counts_of(metric, group).value() for metric in wanted}
+        rows += [(*key, metric, value, len(group)) for metric, value in values.items()]
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
 
 
@@ -49,10 +48,3 @@ def _losses(predictions: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
         value = float((losses * guessed).sum() / max(guessed.sum(), 1))
         rows.append((*key, "loss", value, len(own)))
     return pl.DataFrame(rows, schema=_SCHEMA, orient="row")
-
-
-def _metrics(asked: str) -> tuple[str, ...]:
-    """Name the metrics that make sense beside the one that is asked for."""
-    if asked == "entity_f1":
-        return "entity_f1", "word_accuracy"
-    return (asked,) if asked in OF_TAGS else ("accuracy", "macro_f1")

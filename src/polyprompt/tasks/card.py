@@ -1,62 +1,33 @@
 """Task cards: a data set, its labels, fields, layout, words and metric, as one YAML file."""
 
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from polyprompt.errors import ConfigError, all_faults, nearest
-from polyprompt.part_settings import Settings, as_list
+from polyprompt.part_settings import Settings
+from polyprompt.tasks.card_parts import Columns, FileSource, HubSource, WrittenAnswers
 
 SPLITS = ("train", "dev", "test")
 
+Kind = Literal[
+    "classification", "tagging", "choice", "language", "question_answering", "text"
+]  # fmt: skip
+Metric = Literal[
+    "accuracy", "macro_f1", "f1", "entity_f1", "word_accuracy", "loss", "answer_f1", "exact_match",
+    "span_f1",
+]  # fmt: skip
 
-class HubSource(Settings):
-    """A data set on the Hugging Face Hub.
-
-    ``{language}`` in ``config`` is the SIB-200 code, or what ``codes`` has in its place; the codes
-    are then all the languages there are. ``source`` is the data set that the train and dev splits
-    of the source languages come from, where it is another one. ``columns`` gives its columns the
-    names that local tables have. Labels that are numbers of a class are read as its name.
-    """
-
-    path: str
-    config: str = "{language}"
-    codes: dict[str, str] = {}
-    source: "HubSource | None" = None
-    columns: dict[str, str] = {}
-    revision: str | None = None
-    splits: dict[str, str] = {"train": "train", "dev": "validation", "test": "test"}
-
-
-class FileSource(Settings):
-    """Local tables: a file per split, parquet, CSV, TSV or JSON lines."""
-
-    files: dict[str, str]
-
-
-class Columns(Settings):
-    """The names of the columns; ``language`` None means that one language is given elsewhere.
-
-    ``values`` says what the label column has in place of a label, where it does not have the label
-    itself. Words with one of the tags in ``omit`` are left out. ``choices`` names the columns of
-    the answers of a choice task, or one of lists.
-    """
-
-    fields: dict[str, str]
-    label: str = ""
-    values: dict[str, str] = {}
-    omit: tuple[str, ...] = ()
-    choices: Annotated[tuple[str, ...], BeforeValidator(as_list)] = ()
-    id: str | tuple[str, ...] | None = None
-    language: str | None = "language"
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The columns that name an item together."""
-        return (self.id,) if isinstance(self.id, str) else self.id or ()
+_METRICS = {
+    "classification": ("accuracy", "macro_f1", "f1"),
+    "tagging": ("entity_f1", "word_accuracy"),
+    "language": ("loss",),
+    "question_answering": ("answer_f1", "exact_match"),
+}
 
 
 class TaskCard(Settings):
@@ -66,7 +37,12 @@ class TaskCard(Settings):
         kind: ``classification`` of whole items; ``tagging`` of every word of the one field, whose
             column holds lists of words (in text tables: words with spaces between them), as that of
             the label holds lists of tags; ``choice`` of one of several texts, numbered from 1;
-            ``language``, texts without labels whose own words are guessed.
+            ``language``, texts without labels whose own words are guessed; ``question_answering``,
+            where the column of the label has the accepted answers as SQuAD has them, as a list, or
+            as one text. ``text`` is one of another kind whose answers are written (``as_written``).
+        form: Of the answers that are written.
+        written: How it is asked of a model that writes.
+        positive: The label whose F1 the metric ``f1`` is.
         labels: In the order in which scores are reported; the numbers of the choices.
         label_descriptions: A few English words per label, read by the similarity head.
         label_words: Per type of model (``default`` for the rest), one word per label.
@@ -82,7 +58,10 @@ class TaskCard(Settings):
 
     name: str
     title: str
-    kind: Literal["classification", "tagging", "choice", "language"] = "classification"
+    kind: Kind = "classification"
+    form: Literal["labels", "entities", "answers"] | None = None
+    written: WrittenAnswers | None = None
+    positive: str = ""
     hub: HubSource | None = None
     local: FileSource | None = None
     shipped: FileSource | None = None
@@ -92,7 +71,7 @@ class TaskCard(Settings):
     label_words: dict[str, dict[str, str]] = {}
     layout: str = "{text}{task}"
     instruction: str = ""
-    metric: Literal["accuracy", "macro_f1", "entity_f1", "word_accuracy", "loss"] = "accuracy"
+    metric: Metric = "accuracy"
     languages: tuple[str, ...] = ()
     parallel: bool = False
     ids_are_positions: bool = False
@@ -108,6 +87,36 @@ class TaskCard(Settings):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    @property
+    def measured_by(self) -> str:
+        """The metric, with the label that it is of."""
+        return f"f1:{self.positive}" if self.metric == "f1" else self.metric
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether every item has one of the labels."""
+        return bool(self.labels) and not self.tags_words
+
+    def as_written(self) -> "TaskCard":
+        """Give the task as it is for a model that writes its answers.
+
+        Raises:
+            ConfigError: Answers of this kind of task are not written.
+        """
+        if self.kind == "text":
+            return self
+        if self.kind not in _WRITTEN:
+            raise ConfigError(
+                f"head.kind=generator: answers to the {self.kind} task '{self.name}' are not "
+                "written. Take another head."
+            )
+        update: dict[str, Any] = {"kind": "text", "form": _WRITTEN[self.kind]}
+        if self.written is not None and self.written.layout is not None:
+            update["layout"] = self.written.layout
+        if self.tags_words:
+            update |= {"metric": "span_f1", "labels": ()}
+        return self.model_copy(update=update)
 
     @property
     def tags_words(self) -> bool:
@@ -127,6 +136,10 @@ class TaskCard(Settings):
         """Give the instruction, or a plain one of the fields where the card has none."""
         fields = "\n".join(f"{{{name}}}" for name in self.columns.fields)
         return self.instruction or f"{fields}\nLabel:"
+
+
+_WRITTEN = {"classification": "labels", "tagging": "entities", "question_answering": "answers"}
+"""Form of the answers, of kinds whose answers can be written."""
 
 
 def _split_faults(card: TaskCard) -> list[str]:
@@ -155,10 +168,13 @@ def _kind_faults(card: TaskCard) -> list[str]:
         faults.append(
             "columns.label: names the column of the labels; texts of a language have none"
         )
-    known = {"tagging": ("entity_f1", "word_accuracy"), "language": ("loss",)}
-    metrics = known.get(card.kind, ("accuracy", "macro_f1"))
+    metrics = _METRICS.get(card.kind, ("accuracy", "macro_f1"))
     if card.metric not in metrics:
         faults.append(f"metric: a {card.kind} task is measured by {' or '.join(metrics)}")
+    if (card.metric == "f1") != bool(card.positive):
+        faults.append("positive: names the label whose F1 metric: f1 is, and nothing else")
+    if card.kind == "text" or card.form is not None:
+        faults.append("kind: say what the answers are; head.kind=generator has them written")
     if card.tags_words and len(card.columns.fields) != 1:
         faults.append("columns.fields: a tagging task has one field, the words of a sentence")
     if card.tags_words and any(label.split() != [label] for label in card.labels):
@@ -174,21 +190,32 @@ def _kind_faults(card: TaskCard) -> list[str]:
 def _label_faults(card: TaskCard) -> list[str]:
     """Find repeated labels, and words given for too many or too few labels."""
     faults = ["labels: a label stands there twice"] * (len(set(card.labels)) < len(card.labels))
-    if card.kind == "language":
-        return ["labels: texts of a language have none"] * bool(card.labels)
+    if card.kind in {"language", "question_answering"}:
+        return [f"labels: a {card.kind} task has none"] * bool(card.labels)
     if len(card.labels) < 2:
         return ["labels: give two or more, in the order in which scores are reported"]
+    named = {"positive": card.positive, "written.fallback": card.written and card.written.fallback}
+    for name, label in named.items():
+        if label and label not in card.labels:
+            faults.append(f"{name}: there is no label '{label}'.{nearest(label, card.labels)}")
     given = {"label_descriptions": card.label_descriptions}
     given |= {f"label_words.{family}": words for family, words in card.label_words.items()}
+    given |= {"written.words": card.written.words} if card.written else {}
     for name, words in given.items():
-        faults += [
-            f"{name}: there is no label '{label}'.{nearest(label, card.labels)}"
-            for label in words
-            if label not in card.labels
-        ]
-        missing = [label for label in card.labels if label not in words]
-        if words and missing:
-            faults.append(f"{name}: nothing is given for the label '{missing[0]}'")
+        faults += _word_faults(name, words, card.labels)
+    return faults
+
+
+def _word_faults(name: str, words: Mapping[str, str], labels: Sequence[str]) -> list[str]:
+    """Find words for labels that there are not, and labels without one."""
+    faults = [
+        f"{name}: there is no label '{label}'.{nearest(label, labels)}"
+        for label in words
+        if label not in labels
+    ]
+    missing = [label for label in labels if label not in words]
+    if words and missing:
+        faults.append(f"{name}: nothing is given for the label '{missing[0]}'")
     return faults
 
 

@@ -1,0 +1,56 @@
+"""Refuses, before anything loads, heads that do not fit their task."""
+
+from polyprompt.errors import ConfigError, LayoutError, nearest
+from polyprompt.head_settings import (
+    GeneratorSettings,
+    HeadSettings,
+    SimilaritySettings,
+    VerbalizerSettings,
+)
+from polyprompt.tasks.card import TaskCard
+from polyprompt.tasks.layout import parse_layout
+
+
+def check_head(head: HeadSettings, card: TaskCard) -> None:
+    """Check what a head is made of.
+
+    Raises:
+        ConfigError: A label has no word, or a word no label; or class vectors are made of nothing.
+    """
+    if isinstance(head, VerbalizerSettings | GeneratorSettings):
+        _check_words(head, card)
+        return
+    weights = head.prototypes if isinstance(head, SimilaritySettings) else None
+    if weights is not None and weights.descriptions == 0 and weights.examples == 0:
+        raise ConfigError("head.prototypes: descriptions and examples cannot both be 0.")
+
+
+def _check_words(head: VerbalizerSettings | GeneratorSettings, card: TaskCard) -> None:
+    """Check that every label has a word, and nothing else."""
+    fallback = head.fallback if isinstance(head, GeneratorSettings) else None
+    if fallback is not None and fallback not in card.labels:
+        known = nearest(fallback, card.labels) if card.labels else " The task has no labels."
+        raise ConfigError(f"head.fallback: there is no label '{fallback}'.{known}")
+    words = head.words or {}
+    faults = [
+        f"there is no label '{label}'.{nearest(label, card.labels)}"
+        for label in words
+        if label not in card.labels
+    ]
+    missing = [label for label in card.labels if label not in words]
+    faults += [f"the label '{label}' has no word." for label in missing]
+    if faults:
+        raise ConfigError(f"head.words: {' '.join(faults)}")
+
+
+def check_instruction(head: HeadSettings, card: TaskCard) -> None:
+    """Check the layout with which a decoder is asked without a prompt.
+
+    Raises:
+        LayoutError: It is none.
+    """
+    if isinstance(head, VerbalizerSettings):
+        try:
+            parse_layout(card.instruction_layout(), card.columns.fields)
+        except LayoutError as error:
+            raise LayoutError(f"The card's instruction: {error}") from error

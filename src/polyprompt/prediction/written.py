@@ -1,0 +1,124 @@
+"""Has answers written by every run of a group, and reads what was written."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyprompt.data.encoded import Encoded
+from polyprompt.engine.engine import Engine, Prompts
+from polyprompt.engine.writing import Written, write
+from polyprompt.heads.head import Head
+from polyprompt.prediction.predict import Answers, answer
+from polyprompt.records import Writing
+from polyprompt.scoring.answers import answer_words
+from polyprompt.tasks.card import TaskCard
+
+INPUTS_AT_ONCE = 64
+"""Inputs whose answers are written before they are kept."""
+
+NO_PIECE = -1
+"""Stands behind the last piece of an answer."""
+
+
+def answer_columns(heads: Sequence[Head], card: TaskCard) -> int:
+    """Count the columns of an answer: one per label, or what a written one needs."""
+    writings = [head.writing for head in heads if head.writing is not None]
+    return columns_of(writings) if writings else max(len(card.labels), 1)
+
+
+def answers_to(
+    engine: Engine,
+    prompts: Prompts,
+    heads: Sequence[Head],
+    inputs: Sequence[Encoded],
+    *,
+    bare: bool,
+    known: Collection[int] = (),
+) -> Iterator[Answers]:
+    """Answer inputs as ``answer`` does, or have the answers written where heads do that."""
+    writings = [head.writing for head in heads if head.writing is not None]
+    if writings:
+        return written_answers(engine, prompts, writings, inputs, known)
+    return answer(engine, prompts, heads, inputs, bare=bare, known=known)
+
+
+def written_answers(
+    engine: Engine,
+    prompts: Prompts,
+    writings: Sequence[Writing],
+    inputs: Sequence[Encoded],
+    known: Collection[int] = (),
+) -> Iterator[Answers]:
+    """Have inputs answered, sorted by length across languages, some after others.
+
+    Args:
+        engine: Computes states.
+        prompts: Of R runs.
+        writings: Of the same runs.
+        inputs: In any order.
+        known: Rows that are left out.
+
+    Yields:
+        Answers; the scores of each are its mean log-probability, and then its pieces.
+    """
+    left = sorted(set(range(len(inputs))) - set(known), key=lambda row: (inputs[row].tokens, row))
+    for start in range(0, len(left), INPUTS_AT_ONCE):
+        rows = left[start : start + INPUTS_AT_ONCE]
+        chosen = [inputs[row] for row in rows]
+        tables = [
+            as_scores(write(engine, chosen, prompts.only(run), writing), columns_of(writings))
+            for run, writing in enumerate(writings)
+        ]
+        yield Answers(rows, np.stack(tables), None)
+
+
+def columns_of(writings: Sequence[Writing]) -> int:
+    """Count the columns of a table of answers."""
+    return 1 + max(writing.most for writing in writings)
+
+
+def as_scores(answers: Sequence[Written], columns: int) -> NDArray[np.float32]:
+    """Tabulate answers: mean log-probability, pieces, and then ``NO_PIECE``, N × columns."""
+    table = np.full((len(answers), columns), NO_PIECE, dtype=np.float32)
+    for row, one in zip(table, answers, strict=True):
+        row[0] = one.mean_log
+        row[1 : 1 + len(one.pieces)] = one.pieces
+    return table
+
+
+@dataclass(frozen=True)
+class AnswerReader:
+    """Reads what was written.
+
+    Attributes:
+        tokenizer: Of the backbone, a transformers tokenizer.
+        words: What is written for each label; empty where the answer is a text of its own.
+        fallback: The label that counts where none of these is written.
+    """
+
+    tokenizer: Any
+    words: Mapping[str, str] = field(default_factory=dict)
+    fallback: str | None = None
+
+    def texts(self, scores: NDArray[np.float32]) -> list[str]:
+        """Give the first line of every answer, single spaces between its words."""
+        rows = [[int(piece) for piece in row[1:] if piece != NO_PIECE] for row in scores]
+        found = self.tokenizer.batch_decode(rows, skip_special_tokens=True) if rows else []
+        lines = [(text.strip().splitlines() or [""])[0] for text in found]
+        return [" ".join(line.split()) for line in lines]
+
+    def answer(self, text: str) -> str:
+        """Read an answer: a label, the fallback or nothing; or the text itself.
+
+        Capitals and punctuation do not count.
+        """
+        if not self.words:
+            return text
+        written = answer_words(text, "")
+        for label, word in self.words.items():
+            if answer_words(word, "") == written:
+                return label
+        return self.fallback or ""
