@@ -154,3 +154,47 @@ def test_causes_and_effects_are_learnt_from_english(tmp_path):
     assert data.splits["train"][0].label == "2"
     assert data.splits["test"][0].label == "1"
     assert data.splits["test"][0].choices == ("x", "y")
+
+
+def answered(*rows):
+    answers = {"text": List(Value("string")), "answer_start": List(Value("int32"))}
+    names = ("id", "title", "context", "question")
+    features = Features({**dict.fromkeys(names, Value("string")), "answers": answers})
+    return [
+        {
+            "id": name, "title": "t", "context": f"about {found}", "question": "which?",
+            "answers": {"text": [*found], "answer_start": [6] * len(found)},
+        }
+        for name, found in rows
+    ], features  # fmt: skip
+
+
+def test_squad_is_learnt_from_and_xquad_is_answered(tmp_path):
+    squad = data_set(tmp_path / "squad", {"plain_text": {"train": answered(("a", ["one"]))}})
+    configs = {
+        f"xquad.{code}": {"validation": answered(("b", ["two", "the  two"]), ("c", ["three"]))}
+        for code in ("en", "ar")
+    }
+    card = on(load_card("xquad"), data_set(tmp_path / "xquad", configs), squad).as_written()
+    data = read_task(card, None, ["eng_Latn"], ["eng_Latn", "arb_Arab"])
+    assert [one.label for one in data.splits["train"]] == ["one"]
+    assert not data.splits["dev"]
+    assert [(one.language, one.label) for one in data.splits["test"]] == [
+        ("eng_Latn", "two\nthe two"), ("eng_Latn", "three"),
+        ("arb_Arab", "two\nthe two"), ("arb_Arab", "three"),
+    ]  # fmt: skip
+
+
+def test_one_configuration_may_hold_all_languages(tmp_path):
+    splits = {
+        "train": answered(("english-1", ["one"]), ("arabic-1", ["eins"])),
+        "validation": answered(("arabic-2", ["two"]), ("english-2", ["zwei"])),
+    }
+    folder = data_set(tmp_path / "tydiqa", {"secondary_task": splits})
+    data = read_task(
+        on(load_card("tydiqa"), folder).as_written(), None, ["eng_Latn"], ["arb_Arab", "eng_Latn"]
+    )
+    assert [one.label for one in data.splits["train"]] == ["one"]
+    assert [(one.language, one.id, one.label) for one in data.splits["test"]] == [
+        ("arb_Arab", "arabic-2", "two"), ("eng_Latn", "english-2", "zwei"),
+    ]  # fmt: skip

@@ -480,9 +480,10 @@ def test_at_most_so_many_items_are_answered_and_the_same_in_all_languages(toy_st
 
 
 def test_every_metric_has_a_title():
-    from polyprompt.scoring.metrics import TITLES
+    from polyprompt.scoring.metrics import TITLES, title_of
 
-    assert set(TITLES) == set(METRICS)
+    assert set(TITLES) == {*METRICS, "answer_f1", "exact_match"}
+    assert title_of("f1:yes") == "F1 of 'yes'"
 
 
 def test_the_tags_of_words_have_no_entities_where_they_are_none():

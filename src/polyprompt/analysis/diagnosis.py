@@ -12,6 +12,7 @@ from polyprompt.scoring.score import metric_of
 
 ONE_CLASS_SHARE = 0.8
 SEED_RANGE = 0.10
+UNREAD_SHARE = 0.05
 
 
 def diagnose(
@@ -32,12 +33,33 @@ def diagnose(
         Sentences, the most serious first; empty if nothing was found.
     """
     return [
+        *_unread(predictions),
         *_untrained(last_losses, len(labels)),
         *_below_zero_shot(predictions),
         *_one_class(predictions),
         *_seeds_apart(predictions),
         *_better_baseline(summary),
     ]
+
+
+def _unread(predictions: pl.DataFrame) -> list[str]:
+    """Find runs that often write what is none of the labels' words."""
+    if "unread" not in predictions.columns:
+        return []
+    own = predictions.filter(pl.col("baseline").is_null())
+    found = []
+    for (run,), part in own.group_by(["run"], maintain_order=True):
+        unread = part.filter(pl.col("unread"))
+        if len(unread) <= UNREAD_SHARE * len(part):
+            continue
+        most = unread["answer"].value_counts(sort=True)["answer"][0]
+        counted = unread["prediction"][0]
+        found.append(
+            f"Run {run}: {100 * len(unread) / len(part):.0f} % of what it wrote is none of the "
+            f"labels' words, most often '{most[:60]}'; it counts as "
+            f"{repr(counted) if counted else 'wrong'}."
+        )
+    return found
 
 
 def _untrained(last_losses: Mapping[str, float | None], classes: int) -> list[str]:

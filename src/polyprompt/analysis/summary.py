@@ -30,6 +30,7 @@ BASELINE_TITLES = {
     "logistic_regression": "logistic",
     "logistic_regression_descriptions": "logistic + descr.",
     "closed_form": "closed form",
+    "without_parts": "as it is",
 }
 """How tables name the baselines."""
 

@@ -53,6 +53,8 @@ def read_task(
         splits[split] = _examples(frame, card, wanted[split], split, paths[split])
     if card.held_out:
         splits["test"] = _unseen(splits)
+    if card.form == "answers":
+        _keep_answered(splits, paths)
     if evaluate != "test":
         if "dev" not in frames:
             raise DataError(
@@ -99,6 +101,27 @@ def _paths(
     return {
         split: f"{path} (split {split})" if shared else str(path) for split, path in files.items()
     }
+
+
+def _keep_answered(splits: dict[str, tuple[Example, ...]], paths: Mapping[str, str]) -> None:
+    """Leave out of train and dev what has no answer.
+
+    Raises:
+        DataError: Nothing is left to learn from, or a language has no answers to test on.
+    """
+    for split in ("train", "dev"):
+        splits[split] = tuple(one for one in splits[split] if one.label is not None)
+    tested = dict.fromkeys(example.language for example in splits["test"])
+    answered = {example.language for example in splits["test"] if example.label is not None}
+    bare = [language for language in tested if language not in answered]
+    if bare or not splits["train"]:
+        split = "test" if splits["train"] else "train"
+        where = f" in {listing(bare)}" if split == "test" else ""
+        raise DataError(
+            f"{paths[split]}: the {split} split has no answers{where}: they are empty texts. Many "
+            "test sets are published without them. Take the file that has them"
+            + (", or leave these languages out (targets)." if split == "test" else ".")
+        )
 
 
 def _unseen(splits: Mapping[str, Sequence[Example]]) -> tuple[Example, ...]:

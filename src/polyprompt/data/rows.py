@@ -101,7 +101,10 @@ def _entities(row: Mapping[str, Any], card: TaskCard, language: str, where: str)
 
 
 def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
-    """Check one row and make an example whose answer is written."""
+    """Check one row and make an example whose answer is written.
+
+    An empty list says that the text has no answer; empty texts in it, that none is published.
+    """
     value = row[card.columns.label]
     found = value.get("text") if isinstance(value, Mapping) else value
     if isinstance(value, Mapping) and found is None:
@@ -110,9 +113,10 @@ def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) ->
             "{text: […], answer_start: […]}, a list of texts, or one text."
         )
     texts = [found] if isinstance(found, str) else list(found or ())
-    answers = dict.fromkeys(" ".join(str(text).split()) for text in texts)
-    fields = _fields(row, card, where)
-    return Example(_identity(row, card), language, fields, "\n".join(answers), is_open=True)
+    answers = dict.fromkeys(" ".join(str(text or "").split()) for text in texts)
+    known = [answer for answer in answers if answer]
+    label = "\n".join(known) if known or not answers else None  # empty texts: not published
+    return Example(_identity(row, card), language, _fields(row, card, where), label, is_open=True)
 
 
 _KINDS = {

@@ -94,7 +94,7 @@ def _completed(
 def _as_card_writes(head: GeneratorSettings, card: TaskCard) -> GeneratorSettings:
     """Write out what a generator leaves to the card."""
     written = card.written or WrittenAnswers()
-    plain = {label: label.replace("_", " ") for label in card.labels}
+    plain = {label: label.replace("_", " ") for label in card.answer_labels}
     words = plain | written.words | (head.words or {})
     update = {
         "words": words,

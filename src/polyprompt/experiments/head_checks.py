@@ -28,16 +28,20 @@ def check_head(head: HeadSettings, card: TaskCard) -> None:
 def _check_words(head: VerbalizerSettings | GeneratorSettings, card: TaskCard) -> None:
     """Check that every label has a word, and nothing else."""
     fallback = head.fallback if isinstance(head, GeneratorSettings) else None
-    if fallback is not None and fallback not in card.labels:
-        known = nearest(fallback, card.labels) if card.labels else " The task has no labels."
+    if fallback is not None and fallback not in card.answer_labels:
+        known = (
+            nearest(fallback, card.answer_labels)
+            if card.answer_labels
+            else " The task has no labels."
+        )
         raise ConfigError(f"head.fallback: there is no label '{fallback}'.{known}")
     words = head.words or {}
     faults = [
-        f"there is no label '{label}'.{nearest(label, card.labels)}"
+        f"there is no label '{label}'.{nearest(label, card.answer_labels)}"
         for label in words
-        if label not in card.labels
+        if label not in card.answer_labels
     ]
-    missing = [label for label in card.labels if label not in words]
+    missing = [label for label in card.answer_labels if label not in words]
     faults += [f"the label '{label}' has no word." for label in missing]
     if faults:
         raise ConfigError(f"head.words: {' '.join(faults)}")

@@ -66,7 +66,7 @@ def _task(card: TaskCard) -> dict[str, Any]:
         "caution": card.caution,
         "licence": card.licence,
         "parallel": card.parallel,
-        "labels": list(card.labels),
+        "labels": list(card.answer_labels),
         "fields": list(card.columns.fields),
     }
 

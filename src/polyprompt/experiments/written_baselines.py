@@ -44,7 +44,7 @@ def written_baselines(
     head = head_of(run.settings)
     assert isinstance(head, GeneratorSettings)
     scores: Scores = {}
-    if plan.card.labels:
+    if plan.card.answer_labels:
         scores["majority"] = _majority(plan, run, head, group.engine.backbone, len(examples))
     if plan.uses_up_backbone and plan.trains_weights:
         return scores, _OF_TRAINED

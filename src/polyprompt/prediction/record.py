@@ -44,7 +44,8 @@ def prediction_table(
         words are tagged, labels and predictions are tags joined by spaces, scores the probability
         of every word's own, and loss the mean of their true tags' (nats). Of texts whose own words
         are guessed, loss is the mean over those that are, and guessed their number. Where answers
-        are written, answer is what was written, and scores has its mean log-probability alone.
+        are written, answer is what was written, unread whether it is none of the labels' words, and
+        scores has its mean log-probability alone.
     """
     items = _item_columns(examples, encoded)
     if card.measured_by != "accuracy":
@@ -63,7 +64,11 @@ def prediction_table(
         frames.append(
             pl.DataFrame({**columns, **own, **items}, schema_overrides={"label": pl.String})
         )
-    extra = [name for name in ("metric", "loss", "guessed", "answer") if name in frames[0].columns]
+    extra = [
+        name
+        for name in ("metric", "loss", "guessed", "answer", "unread")
+        if name in frames[0].columns
+    ]
     return pl.concat(frames).select(*_COLUMNS, *_SIZES, *extra)
 
 
@@ -96,6 +101,7 @@ def _written(reader: AnswerReader, scores: NDArray[np.float32]) -> dict[str, Any
     texts = reader.texts(scores)
     return {
         "prediction": [reader.answer(text) for text in texts],
+        "unread": [not reader.can_read(text) for text in texts],
         "scores": pl.Series(scores[:, :1].tolist(), dtype=pl.List(pl.Float32)),
         "answer": texts,
     }

@@ -117,8 +117,15 @@ class AnswerReader:
         """
         if not self.words:
             return text
+        label = self._label(text)
+        return (self.fallback or "") if label is None else label
+
+    def can_read(self, text: str) -> bool:
+        """Say whether an answer is one of the labels' words; a text of its own always is."""
+        return not self.words or self._label(text) is not None
+
+    def _label(self, text: str) -> str | None:
+        """Find the label whose words were written."""
         written = answer_words(text, "")
-        for label, word in self.words.items():
-            if answer_words(word, "") == written:
-                return label
-        return self.fallback or ""
+        found = (own for own, word in self.words.items() if answer_words(word, "") == written)
+        return next(found, None)

@@ -24,6 +24,7 @@ BASELINE_NOTES = {
     "logistic_regression": "on the frozen vectors of the same examples (encoders: mean state, "
     "decoders: last), C by cross-validation",
     "logistic_regression_descriptions": "the same with the label descriptions as further rows",
+    "without_parts": "the backbone as it is, asked in the same words, writes the answer",
     "closed_form": "frozen backbone, class vector = description + a × class mean, no training",
 }
 

@@ -94,9 +94,9 @@ class TaskCard(Settings):
         return f"f1:{self.positive}" if self.metric == "f1" else self.metric
 
     @property
-    def has_classes(self) -> bool:
-        """Whether every item has one of the labels."""
-        return bool(self.labels) and not self.tags_words
+    def answer_labels(self) -> tuple[str, ...]:
+        """The labels that answers are made of; none where answers are texts of their own."""
+        return self.labels if self.kind != "text" or self.form == "labels" else ()
 
     def as_written(self) -> "TaskCard":
         """Give the task as it is for a model that writes its answers.
@@ -115,7 +115,7 @@ class TaskCard(Settings):
         if self.written is not None and self.written.layout is not None:
             update["layout"] = self.written.layout
         if self.tags_words:
-            update |= {"metric": "span_f1", "labels": ()}
+            update["metric"] = "span_f1"
         return self.model_copy(update=update)
 
     @property
