@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from polyprompt.errors import LayoutError
 from polyprompt.families import Attention
 from polyprompt.part_settings import Reach
-from polyprompt.tasks.layout import Field, Slot, Words, parse_layout
+from polyprompt.tasks.layout import parse_layout
+from polyprompt.tasks.segments import Field, Slot, Words
 
 FIELDS = ["text", "premise", "hypothesis"]
 

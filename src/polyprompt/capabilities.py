@@ -160,7 +160,8 @@ class RunSettings(Settings):
     the examples instead. ``evaluate`` says which split of the targets is answered: ``test``,
     ``dev`` (to choose settings), or ``both``; the dev answers of ``both`` go into a file of their
     own. ``test_items`` answers at most so many items of a language, at even distances. ``arm``
-    names the study's arm, for people. ``record`` names what is written down besides: ``states`` and
+    names the study's arm, for people. ``instructions`` are the words that ``{instruction}`` stands
+    for in the layout, by the text's language, and ``default`` for others. ``record`` names what is written down besides: ``states`` and
     ``attention`` of the layers, for ``record_items`` test items per language, the ``prompt_path``,
     and ``epochs``, the scores of as many items at the end of each; docs/studies.md.
     """
@@ -178,6 +179,7 @@ class RunSettings(Settings):
     draw_seed: int | None = None
     train_seed: int | None = None
     layout: str | None = None
+    instructions: dict[str, str] = {}
     segmentation: SegmentationSettings | None = None
     parts: Annotated[dict[str, PartSettings], AfterValidator(_named_as_files)] = {
         "task": SoftPromptSettings()

@@ -6,7 +6,8 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
-from polyprompt.tasks.layout import Given, Hard, Layout
+from polyprompt.tasks.layout import Layout
+from polyprompt.tasks.segments import Given, Hard
 
 
 @dataclass(frozen=True)

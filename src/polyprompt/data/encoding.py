@@ -22,7 +22,8 @@ from polyprompt.data.segmentation import Segmentation
 from polyprompt.errors import ConfigError
 from polyprompt.records import Example
 from polyprompt.seeds import generator
-from polyprompt.tasks.layout import Field, Given, Hard, Layout, Mask
+from polyprompt.tasks.layout import Layout
+from polyprompt.tasks.segments import Field, Given, Hard, Instruction, Mask
 
 MIN_TEXT_TOKENS = 8
 """Least room for text that makes a layout usable."""
@@ -157,6 +158,8 @@ class Encoder:
             return self._tokenizer.mask_token or ""
         if isinstance(segment, Given):
             return ""
+        if isinstance(segment, Instruction):
+            return segment.text(example.language)
         return example.fields[segment.name] if isinstance(segment, Field) else segment.text
 
     def _run(

@@ -43,7 +43,8 @@ from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.records import Example
 from polyprompt.tasks.card import TaskCard
-from polyprompt.tasks.layout import Field, Layout
+from polyprompt.tasks.layout import Layout
+from polyprompt.tasks.segments import Field
 from polyprompt.training.member import Member, label_tensor
 from polyprompt.tuning.linear_map import LinearMap
 from polyprompt.tuning.part import TrainablePart, WeightPart

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from polyprompt.capabilities import RunSettings
-from polyprompt.experiments.sourced import with_lengths
+from polyprompt.experiments.sourced import begun_from, with_lengths
 from polyprompt.families import FAMILIES, Attention, FamilyTraits
 from polyprompt.head_settings import (
     HEADS_OF_TASKS,
@@ -19,6 +19,7 @@ from polyprompt.head_settings import (
 )
 from polyprompt.models.locate import locate
 from polyprompt.models.precision import reading_dtype
+from polyprompt.part_settings import PartSettings
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.card_parts import WrittenAnswers
 
@@ -54,11 +55,21 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
     head = _completed(settings.head or _default_head(family, card), family, card, place.model_type)
     rate = settings.training.learning_rate or _learning_rate(settings, family.learning_rate)
     training = settings.training.model_copy(update={"learning_rate": rate})
-    parts = with_lengths(settings)
+    parts = {name: _begun(name, part) for name, part in with_lengths(settings).items()}
     update = {"backbone": backbone, "head": head, "training": training, "parts": parts}
     if card.kind == "language" and settings.targets is None:
         update["targets"] = settings.source  # what is learnt is measured, other languages if asked
     return settings.model_copy(update=update)
+
+
+def _begun(name: str, part: PartSettings) -> PartSettings:
+    """Find the file that a part begins with, where it begins with that of an earlier run."""
+    initial = getattr(part, "initial", None)
+    path = getattr(initial, "path", None)
+    if initial is None or path is None or initial.kind != "file":
+        return part
+    found = initial.model_copy(update={"path": begun_from(path, name, part.kind)})
+    return part.model_copy(update={"initial": found})
 
 
 def _default_attention(family: FamilyTraits, card: TaskCard) -> Attention:

@@ -37,6 +37,7 @@ def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SO
     _leave_out(value["backbone"], quantization=None, autocast=None)
     del value["arm"]
     _leave_out(value, evaluate="test", source_shares=None, test_items=None, segmentation=None)
+    _leave_out(value, instructions={})
     _leave_out(value["training"], learning_rates={}, optimiser="adamw")
     for part in value["parts"].values():
         _leave_out(part, reparameteriser=None, missing="error")

@@ -178,4 +178,6 @@ def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskC
             f"Set its length to {len(card.labels)} or more, or choose another initial value."
         )
     if initial.kind == "file" and not (initial.path and Path(initial.path).is_file()):
-        raise ConfigError(f"{where}: there is no file '{initial.path}'. Set {where}.path.")
+        raise ConfigError(
+            f"{where}: there is no file '{initial.path}', no complete run and no study with such a run behind it. Set {where}.path."
+        )

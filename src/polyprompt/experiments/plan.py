@@ -20,6 +20,7 @@ from polyprompt.experiments.compatibility import (
 )
 from polyprompt.experiments.completion import complete
 from polyprompt.experiments.config import Study
+from polyprompt.experiments.instruction_checks import check_instructions, check_languages_instructed
 from polyprompt.experiments.naming import data_identity, group_key, run_name
 from polyprompt.experiments.sourced import NO_SOURCED_PARTS, SourcedParts, find_parts
 from polyprompt.experiments.task_data import card_of, joined, task_of
@@ -163,7 +164,8 @@ def _layout(settings: RunSettings, card: TaskCard) -> Layout:
         {name: part.length for name, part in settings.soft_prompts.items()},
     )
     check_parts(settings, layout, card)
-    return layout.with_given(settings.sourced)
+    check_instructions(settings, layout)
+    return layout.with_given(settings.sourced).with_instructions(settings.instructions)
 
 
 def layout_text(settings: RunSettings, card: TaskCard) -> str:
@@ -190,6 +192,7 @@ def _plan_run(settings: RunSettings) -> RunPlan:
     _, data = task_of(settings)
     check_gap(settings, card)
     check_record(settings, data.languages("test"))
+    check_languages_instructed(settings, data.languages("test"))
     sampling = Sampling(
         settings.shots,
         _known(settings.draw_seed),

@@ -39,7 +39,7 @@ def layout_of(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
     """Parse a run's layout."""
     lengths = {name: part.length for name, part in settings.soft_prompts.items()}
     layout = parse_layout(settings.layout or record["layout"], record["fields"], lengths)
-    return layout.with_given(settings.sourced)
+    return layout.with_given(settings.sourced).with_instructions(settings.instructions)
 
 
 def put_sourced(

@@ -105,6 +105,29 @@ def with_lengths(settings: RunSettings) -> dict[str, PartSettings]:
     return parts
 
 
+def begun_from(path: str, name: str, kind: str) -> str:
+    """Find the file that a part begins with.
+
+    Args:
+        path: A file; the folder of a complete run; or that of a study with a language behind it,
+            which means the study's one complete run that learnt from this language.
+        name: Of the part.
+        kind: Its own.
+
+    Returns:
+        The file, or the path as it is where there is none.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        return path
+    run = place if RunFolder(place).is_complete() else None
+    if run is None and place.parent.is_dir():
+        runs = _runs_by_language(place.parent, _state(place.parent)).get(place.name, ())
+        run = runs[0] if len(runs) == 1 else None
+    found = None if run is None else _part_of(run, name, kind)
+    return path if found is None else str(found)
+
+
 _Runs = dict[Path, dict[str, tuple[Path, ...]]]
 
 

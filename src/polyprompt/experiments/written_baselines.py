@@ -63,7 +63,8 @@ def _as_it_is(
     """Have items answered by the backbone alone, asked in the run's own words."""
     backbone, fields = group.engine.backbone, plan.card.columns.fields
     bare = without_slots(layout_text(run.settings, plan.card), fields, ())
-    encoder = build_encoder(parse_layout(bare, fields), run.settings, backbone)
+    layout = parse_layout(bare, fields).with_instructions(run.settings.instructions)
+    encoder = build_encoder(layout, run.settings, backbone)
     read, writing = asked(encoder, examples, head.stride), writing_of(backbone, head)
     nothing = backbone.table[:0].float().to(backbone.device)
     with backbone.attachments.left_out():

@@ -2,8 +2,9 @@
 
 ``"{text}{task:10}"`` puts ten soft tokens of the slot ``task`` after the field ``text``. Everything
 outside braces is fixed words; ``{{`` and ``}}`` are literal braces. ``{mask}`` is the word that a
-masked language model guesses, unless the task has a field of that name. In a layout for T5 what
-stands behind ``{decoder}`` stands in the decoder, in front of its start token: soft prompts alone.
+masked language model guesses, ``{instruction}`` are words of the example's own language, unless
+the task has a field of that name. In a layout for T5 what stands behind ``{decoder}`` stands in the
+decoder, in front of its start token: soft prompts alone.
 """
 
 import re
@@ -13,53 +14,22 @@ from dataclasses import dataclass, replace
 from polyprompt.errors import LayoutError, listing, nearest
 from polyprompt.families import Attention
 from polyprompt.part_settings import Reach
+from polyprompt.tasks.segments import (
+    Decoder,
+    Field,
+    Given,
+    Hard,
+    Instruction,
+    Mask,
+    Segment,
+    Slot,
+    Words,
+)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
-@dataclass(frozen=True)
-class Words:
-    """Fixed words, the same in every example."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of the example."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A place of ``length`` soft tokens."""
-
-    name: str
-    length: int
-
-
-@dataclass(frozen=True)
-class Mask:
-    """The word that a masked language model guesses."""
-
-
-@dataclass(frozen=True)
-class Given:
-    """A place of a frozen soft prompt, read like words; at most ``length`` tokens."""
-
-    name: str
-    length: int
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Where the decoder begins, in a layout for an encoder with a decoder."""
-
-
-Segment = Words | Field | Slot | Mask | Given | Decoder
-Hard = Words | Field | Mask | Given
-MASK, DECODER = "mask", "decoder"
+MASK, DECODER, INSTRUCTION = "mask", "decoder", "instruction"
 
 
 @dataclass(frozen=True)
@@ -92,6 +62,21 @@ class Layout:
     def prompt_length(self) -> int:
         """Soft tokens of all slots together (P)."""
         return sum(slot.length for slot in self.slots)
+
+    @property
+    def has_instruction(self) -> bool:
+        """Whether words of the example's language stand in it."""
+        return any(isinstance(segment, Instruction) for segment in self.segments)
+
+    def with_instructions(self, texts: Mapping[str, str]) -> "Layout":
+        """Say what the words of each language are."""
+        words = Instruction(tuple(texts.items()))
+        return replace(
+            self,
+            segments=tuple(
+                words if isinstance(segment, Instruction) else segment for segment in self.segments
+            ),
+        )
 
     def with_given(self, names: Collection[str]) -> "Layout":
         """Have some soft prompts read like words, because nothing trains them."""
@@ -164,7 +149,7 @@ def without_slots(text: str, fields: Collection[str], parts: Collection[str]) ->
 
     def kept(found: re.Match[str]) -> str:
         name = found["name"]
-        is_kept = name is None or name in {*fields, *parts, MASK, DECODER}
+        is_kept = name is None or name in {*fields, *parts, MASK, DECODER, INSTRUCTION}
         return found[0] if is_kept else ""
 
     return re.sub(r"\{\{|\{(?P<name>[A-Za-z_][A-Za-z0-9_-]*)(?::\d+)?\}", kept, text)
@@ -247,6 +232,8 @@ def _read_placeholder(
             return Mask(), end + 1
         if name == DECODER and name not in fields:
             return Decoder(), end + 1
+        if name == INSTRUCTION and name not in fields:
+            return Instruction(), end + 1
         if name not in fields:
             known = [*fields, *lengths]
             raise _fault(
