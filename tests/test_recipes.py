@@ -36,11 +36,12 @@ def make_language_parts(value):
     """Files where a study looks for language parts; they are planned with, and never read."""
     languages = {"eng_Latn", *(value.get("targets") or [])}
     for arm in (value.get("arms") or {}).values():
-        source = (arm.get("parts") or {}).get("language", {}).get("source")
-        for language in languages if source else ():
-            place = Path(source.replace("{language}", language))
-            place.parent.mkdir(parents=True, exist_ok=True)
-            save_file({"weight": torch.zeros(50, 32)}, place)
+        parts = arm.get("parts") or {}
+        source = parts.get("language", {}).get("source", "")
+        begun = (parts.get("task", {}).get("initial") or {}).get("path", "")
+        for name in {*(source.replace("{language}", own) for own in languages), begun} - {""}:
+            Path(name).parent.mkdir(parents=True, exist_ok=True)
+            save_file({"weight": torch.zeros(50, 32)}, name)
 
 
 @pytest.mark.shared

@@ -161,9 +161,10 @@ class RunSettings(Settings):
     ``dev`` (to choose settings), or ``both``; the dev answers of ``both`` go into a file of their
     own. ``test_items`` answers at most so many items of a language, at even distances. ``arm``
     names the study's arm, for people. ``instructions`` are the words that ``{instruction}`` stands
-    for in the layout, by the text's language, and ``default`` for others. ``record`` names what is written down besides: ``states`` and
-    ``attention`` of the layers, for ``record_items`` test items per language, the ``prompt_path``,
-    and ``epochs``, the scores of as many items at the end of each; docs/studies.md.
+    for in the layout, by the text's language, and ``default`` for others. ``record`` names what is
+    written down besides: ``states`` and ``attention`` of the layers, for ``record_items`` test
+    items per language, the ``prompt_path``, and ``epochs``, the scores of as many items at the end
+    of each; docs/studies.md.
     """
 
     backbone: Annotated[BackboneSettings, BeforeValidator(_name_only)] = BackboneSettings()

@@ -31,7 +31,8 @@ class InitialSettings(Settings):
     ``uniform`` in ±``bound`` (paper A: 0.5), ``normal`` with standard deviation ``bound``,
     ``vocabulary`` (random rows of the embedding table), ``text`` (the pieces of ``text``, repeated
     to the length; ``{Language}`` in it is the source language's English name, and with ``ends`` the
-    tokenizer's end token is repeated with them, as in paper C), ``descriptions`` (pieces of the
+    tokenizer's end token is repeated with them, as in paper C; without words, those of the card's
+    ``written.prompt``), ``descriptions`` (pieces of the
     label descriptions in turn), or ``file`` (a part saved by an earlier run).
     """
 

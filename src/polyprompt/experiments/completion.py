@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from polyprompt.capabilities import RunSettings
 from polyprompt.experiments.sourced import begun_from, with_lengths
@@ -55,21 +56,25 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
     head = _completed(settings.head or _default_head(family, card), family, card, place.model_type)
     rate = settings.training.learning_rate or _learning_rate(settings, family.learning_rate)
     training = settings.training.model_copy(update={"learning_rate": rate})
-    parts = {name: _begun(name, part) for name, part in with_lengths(settings).items()}
+    words = card.written and card.written.prompt
+    parts = {name: _begun(name, part, words) for name, part in with_lengths(settings).items()}
     update = {"backbone": backbone, "head": head, "training": training, "parts": parts}
     if card.kind == "language" and settings.targets is None:
         update["targets"] = settings.source  # what is learnt is measured, other languages if asked
     return settings.model_copy(update=update)
 
 
-def _begun(name: str, part: PartSettings) -> PartSettings:
-    """Find the file that a part begins with, where it begins with that of an earlier run."""
-    initial = getattr(part, "initial", None)
-    path = getattr(initial, "path", None)
-    if initial is None or path is None or initial.kind != "file":
+def _begun(name: str, part: PartSettings, words: str | None) -> PartSettings:
+    """Write out what a part begins with: the file of an earlier run, or the card's words."""
+    initial: Any = getattr(part, "initial", None)
+    path, update = getattr(initial, "path", None), {}
+    if path is not None and initial.kind == "file":
+        update = {"path": begun_from(path, name, part.kind)}
+    elif initial is not None and initial.kind == "text" and initial.text is None and words:
+        update = {"text": words}
+    if not update:
         return part
-    found = initial.model_copy(update={"path": begun_from(path, name, part.kind)})
-    return part.model_copy(update={"initial": found})
+    return part.model_copy(update={"initial": initial.model_copy(update=update)})
 
 
 def _default_attention(family: FamilyTraits, card: TaskCard) -> Attention:

@@ -179,5 +179,6 @@ def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskC
         )
     if initial.kind == "file" and not (initial.path and Path(initial.path).is_file()):
         raise ConfigError(
-            f"{where}: there is no file '{initial.path}', no complete run and no study with such a run behind it. Set {where}.path."
+            f"{where}: there is no file '{initial.path}', and no complete run. Set {where}.path to "
+            "a file, a run's folder, or a study's folder with a language behind it."
         )

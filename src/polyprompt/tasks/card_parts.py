@@ -61,10 +61,12 @@ class WrittenAnswers(Settings):
 
     ``layout`` None takes the card's. ``words`` gives what is written for each label, the label
     itself if left out; ``fallback`` is the label that counts where none of these is written, none
-    if left out. ``max_pieces`` is the most pieces of an answer, its end counted.
+    if left out. ``max_pieces`` is the most pieces of an answer, its end counted. ``prompt`` are words
+    that a soft prompt whose initial value is a text begins with, where none are given.
     """
 
     layout: str | None = None
     words: dict[str, str] = {}
     fallback: str | None = None
     max_pieces: int = Field(default=30, ge=1, le=1024)
+    prompt: str | None = None
