@@ -1,5 +1,6 @@
 """Layouts say where text, words and prompts stand; a mistake points at the character."""
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,6 +26,81 @@ def test_a_layout_is_parsed_into_its_segments():
 def test_doubled_braces_are_literal():
     layout = parse_layout("{{a}} {text}", FIELDS)
     assert layout.segments == (Words("{a} "), Field("text"))
+
+
+def test_an_instruction_is_in_the_language_of_the_text():
+    from polyprompt.data.encoding import Encoder
+    from polyprompt.models.tiny import tiny_tokenizer
+    from polyprompt.records import Example
+
+    layout = parse_layout("{instruction} {text}{task:2}", ["text"], {"task": None})
+    assert layout.has_instruction
+    texts = {"default": "what", "deu_Latn": "wo"}
+    words = tiny_tokenizer()
+    encoder = Encoder(words, layout.with_instructions(texts), "", 64)
+    for language, said in (("deu_Latn", "wo"), ("swh_Latn", "what"), ("", "what")):
+        (encoded,) = encoder.encode([Example("1", language, {"text": "x y"})])
+        plain = words([f"{said} x y"])["input_ids"][0]
+        assert encoded.hard[0].tolist() == plain
+        assert encoded.own[0].sum() == 2  # the instruction is none of the text
+    bare = Encoder(words, layout.with_instructions({"deu_Latn": "wo", "eng_Latn": "where"}), "", 64)
+    (encoded,) = bare.encode([Example("1", "", {"text": "x"})])
+    assert len(encoded.hard[0]) == 2 + len("wherex")
+    assert parse_layout("{instruction}", ["instruction"]).segments == (Field("instruction"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layout": "{instruction} {text}{task:3}"}, "stands for words that are not given"),
+        ({"instructions": {"default": "a"}}, "they stand nowhere in the layout"),
+        (
+            {"layout": "{instruction} {text}{task:3}", "instructions": {"eng_Latn": "a"}},
+            "there are none for .*Add them, or one for all others: default",
+        ),
+        (
+            {
+                "layout": "{instruction} {text}{task:3}",
+                "instructions": {"default": "a", "deu_Latm": "b"},
+            },
+            "deu_Latm",
+        ),
+    ],
+)
+def test_instructions_that_do_not_fit_are_refused(toy_study, changes, words):
+    from polyprompt.errors import ConfigError
+    from polyprompt.experiments.config import build_study
+    from polyprompt.experiments.plan import plan_study
+
+    with pytest.raises(ConfigError, match=words):
+        plan_study(build_study(toy_study | changes, "toy"))
+
+
+def test_a_study_with_instructions_is_read_again_with_them(toy_study):
+    from polyprompt.classifier import Classifier
+    from polyprompt.errors import ConfigError
+    from polyprompt.experiments.config import build_study
+    from polyprompt.experiments.plan import plan_study
+    from polyprompt.experiments.store import RunFolder
+    from polyprompt.experiments.study import run_study
+
+    toy_study |= {
+        "layout": "{instruction} {text}{task:3}", "grid": {"seed": [0]},
+        "targets": ["eng_Latn", "swh_Latn"],
+        "instructions": {"eng_Latn": "what", "swh_Latn": "nini"},
+    }  # fmt: skip
+    study = build_study(toy_study, "toy")
+    for _ in run_study(study):
+        pass
+    (group,) = plan_study(study)
+    run = RunFolder(study.folder / group.runs[0].name)
+    found = run.predictions().filter(pl.col("baseline").is_null())
+    tested = [one for one in group.data.splits["test"] if one.language == "swh_Latn"]
+    own = found.filter(language="swh_Latn")["prediction"].to_list()
+    with pytest.raises(ConfigError, match="asks in the words of a text's language"):
+        Classifier.load(run.path)
+    classifier = Classifier.load(run.path, "swh_Latn")
+    assert classifier.predict([one.fields["text"] for one in tested]) == own
 
 
 def test_a_length_may_be_said_in_the_part():

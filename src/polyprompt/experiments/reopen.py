@@ -85,12 +85,19 @@ def _check_unchanged(path: Path, sha256: str, run: RunFolder) -> None:
 
 
 def check_language(run: RunFolder, language: str) -> None:
-    """Find out whether texts of a language can be read with a run's parts.
+    """Find out whether texts of a language can be read with a run's parts and instructions.
 
     Raises:
-        ConfigError: It has parts per language, and none of this one.
+        ConfigError: It has parts or instructions per language, and none of this one.
     """
     record, parts = run.record(), run.config()["parts"]
+    asked = run.config().get("instructions", {})
+    if asked and language not in asked and "default" not in asked:
+        given = f"'{language}' is none of them" if language else "name it (--language CODE)"
+        raise ConfigError(
+            f"{run.path} asks in the words of a text's language; {given}. There is: "
+            f"{listing(sorted(asked))}."
+        )
     for name, own in record.get("sourced_parts", {}).items():
         if LANGUAGE not in parts[name]["source"]:  # one for all languages
             continue

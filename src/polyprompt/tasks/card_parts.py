@@ -61,8 +61,8 @@ class WrittenAnswers(Settings):
 
     ``layout`` None takes the card's. ``words`` gives what is written for each label, the label
     itself if left out; ``fallback`` is the label that counts where none of these is written, none
-    if left out. ``max_pieces`` is the most pieces of an answer, its end counted. ``prompt`` are words
-    that a soft prompt whose initial value is a text begins with, where none are given.
+    if left out. ``max_pieces`` is the most pieces of an answer, its end counted. A soft prompt
+    whose initial value is a text begins with the words ``prompt``, where it has none of its own.
     """
 
     layout: str | None = None
