@@ -67,13 +67,13 @@ def complete(settings: RunSettings, card: TaskCard) -> RunSettings:
 def _begun(name: str, part: PartSettings, words: str | None) -> PartSettings:
     """Write out what a part begins with: the file of an earlier run, or the card's words."""
     initial: Any = getattr(part, "initial", None)
-    path, update = getattr(initial, "path", None), {}
-    if path is not None and initial.kind == "file":
-        update = {"path": begun_from(path, name, part.kind)}
-    elif initial is not None and initial.kind == "text" and initial.text is None and words:
-        update = {"text": words}
-    if not update:
+    if initial is None:
         return part
+    update = {}
+    if initial.kind == "file" and initial.path is not None:
+        update = {"path": begun_from(initial.path, name, part.kind)}
+    elif initial.kind == "text" and initial.text is None and words:
+        update = {"text": words}
     return part.model_copy(update={"initial": initial.model_copy(update=update)})
 
 

@@ -30,6 +30,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 
 
 MASK, DECODER, INSTRUCTION = "mask", "decoder", "instruction"
+_MARKS: Mapping[str, Segment] = {
+    MASK: Mask(),
+    DECODER: Decoder(),
+    INSTRUCTION: Instruction(),
+}
+"""What names stand for that are no field of the task."""
 
 
 @dataclass(frozen=True)
@@ -228,12 +234,8 @@ def _read_placeholder(
     if not _NAME.fullmatch(name):
         raise _fault(text, start + 1, f"'{name}' is not a name (letters, digits, '_', '-')")
     if not colon and name not in lengths:
-        if name == MASK and name not in fields:
-            return Mask(), end + 1
-        if name == DECODER and name not in fields:
-            return Decoder(), end + 1
-        if name == INSTRUCTION and name not in fields:
-            return Instruction(), end + 1
+        if name in _MARKS and name not in fields:
+            return _MARKS[name], end + 1
         if name not in fields:
             known = [*fields, *lengths]
             raise _fault(
