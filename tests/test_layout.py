@@ -45,7 +45,7 @@ def test_an_instruction_is_in_the_language_of_the_text():
         assert encoded.own[0].sum() == 1  # the instruction is none of the text
     bare = Encoder(words, layout.with_instructions({"deu_Latn": "wo", "eng_Latn": "where"}), "", 64)
     (encoded,) = bare.encode([Example("1", "", {"text": "x"})])
-    assert len(encoded.hard[0]) == 2 + len("wherex")
+    assert len(encoded.hard[0]) == len("<where x>")
     assert parse_layout("{instruction}", ["instruction"]).segments == (Field("instruction"),)
 
 

@@ -19,10 +19,12 @@ def tasks() -> None:
             if card.shipped
             else f"Hub {card.hub.path}, or data=FOLDER"
             if card.hub
-            else ""
+            else "data=FOLDER"
         )
-        rows.append((name, card.title, f"{len(card.labels)} labels", where, card.licence))
-    columns = ("task", "what", "labels", "data", "licence")
+        answers = "texts" if card.kind == "question_answering" else "none"
+        labels = f"{len(card.labels)} labels" if card.labels else answers
+        rows.append((name, card.title, labels, where, card.licence))
+    columns = ("task", "what", "answers", "data", "licence")
     print_table(make_console(), Table("Tasks", columns, tuple(rows), "l" * len(columns)))
 
 
