@@ -150,14 +150,14 @@ def _find(name: str, part: SourcedSettings, language: str, known: _Runs) -> Path
         return place
     if RunFolder(place).is_complete():
         return _part_of(place, name, kind)
-    if Path(part.source).name != LANGUAGE or not place.parent.is_dir():
+    if not place.parent.is_dir():
         return None
     if place.parent not in known:
         known[place.parent] = _runs_by_language(place.parent, _state(place.parent))
-    runs = known[place.parent].get(language, ())
+    runs = known[place.parent].get(place.name, ())
     if len(runs) > 1:
         raise ConfigError(
-            f"parts.{name}.source={part.source}: {len(runs)} runs learnt from {language}, "
+            f"parts.{name}.source={part.source}: {len(runs)} runs learnt from {place.name}, "
             f"{listing([run.name for run in runs], 3)}. Name one study that has one run per "
             "language, or the run's own folder."
         )
@@ -232,7 +232,7 @@ def _not_there(name: str, part: SourcedSettings, missing: Sequence[str], needed:
     return (
         f"{where}: there is no part of kind {getattr(part, 'kind', '')} for the {what} "
         f"{listing(sorted(needed or missing))}. Expected a file, the folder of a complete run, or "
-        f"that of a study with {LANGUAGE} behind it. {advice}"
+        f"that of a study with {LANGUAGE} or a language behind it. {advice}"
     )
 
 
