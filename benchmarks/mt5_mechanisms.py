@@ -228,18 +228,20 @@ def main() -> None:
     parser.add_argument(
         "--languages", default="eng_Latn,deu_Latn,swh_Latn,rus_Cyrl,arb_Arab,hin_Deva"
     )
+    parser.add_argument("--pretrained-on", help="languages of pre-training, all if left out")
     given = parser.parse_args()
     work, languages = given.work.resolve(), given.languages.split(",")
+    known = (given.pretrained_on or given.languages).split(",")
     texts = read_texts(given.data, languages)
     bare = make_model(work / "random", texts, given.size, given.words)
     common = {
         "task": "texts", "data": str(given.data.resolve()), "output": str(work / "runs"),
-        "source": languages, "shots": "all", "test_items": 60,
+        "source": known, "shots": "all", "test_items": 60,
     }  # fmt: skip
     model, run = pretrained(work, bare, common, given.epochs)
     steps = pl.read_ndjson(run.path / "steps.jsonl")
     dev = steps["dev_loss"].drop_nulls()
-    print(f"{len(texts)} texts, {run.record()['trained_parameters']} trained numbers")
+    print(f"texts of {', '.join(known)}, {run.record()['trained_parameters']} trained numbers")
     print(f"loss of held-out texts before and after pre-training: {dev[0]:.3f}, {dev[-1]:.3f}")
     own = common | {"shots": given.texts}
     print("\n".join(language_parts(own, model, languages, given.part_epochs)), "", sep="\n")
