@@ -31,6 +31,7 @@ BASELINE_TITLES = {
     "logistic_regression_descriptions": "logistic + descr.",
     "closed_form": "closed form",
     "without_parts": "as it is",
+    "positive": "always positive",
 }
 """How tables name the baselines."""
 

@@ -111,6 +111,9 @@ class Baselines:
         texts = [_text(example) for example in self._examples]
         train = [_text(example) for example in run.draw.train]
         found: Scores = {"majority": majority(of_pool, len(labels), len(texts))}
+        if self._plan.card.metric == "f1":  # which the commonest label may have none of
+            positive = [labels.index(self._plan.card.positive)]
+            found = {"positive": majority(positive, len(labels), len(texts))}
         if self._plan.card.kind == "classification":
             found["tfidf_svm"] = tfidf_svm(train, self._numbers(run), len(labels), texts)
         return found

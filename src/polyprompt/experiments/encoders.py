@@ -1,15 +1,17 @@
 """Builds what turns a run's examples into token ids, and encodes what it learns from."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from polyprompt.capabilities import RunSettings
 from polyprompt.data.corruption import CorruptedInputs, Corruption, whole_length
 from polyprompt.data.encoded import NOTHING_SOURCED, Encoded, Reading, Sourced
 from polyprompt.data.encoding import Encoder
 from polyprompt.data.lazy import inputs_of
-from polyprompt.data.pieces import vocabulary_of
+from polyprompt.data.pieces import pieces_behind, vocabulary_of
 from polyprompt.data.segmentation import segmentation_of
 from polyprompt.data.windows import with_answers
+from polyprompt.errors import ConfigError
 from polyprompt.experiments.compatibility import check_positions, head_of
 from polyprompt.experiments.plan import RunPlan
 from polyprompt.families import FAMILIES
@@ -114,6 +116,7 @@ def reading_of(head: HeadSettings) -> Reading:
 def _learning(head: GeneratorSettings, backbone: Backbone) -> Reading:
     """Say what stands behind inputs whose answers are learnt."""
     words, (end,) = head.words or {}, writing_of(backbone, head).ends
+    _check_lengths(head, backbone)
 
     def target(example: Example) -> str | None:
         if example.label is None:
@@ -123,6 +126,25 @@ def _learning(head: GeneratorSettings, backbone: Backbone) -> Reading:
     return Reading(
         continued=head.max_pieces or 0, leading_space=head.leading_space, target=target, end=end
     )
+
+
+def _check_lengths(head: GeneratorSettings, backbone: Backbone) -> None:
+    """Find label words that are too long to be written.
+
+    Raises:
+        ConfigError: There is one; shows its pieces.
+    """
+    most = head.max_pieces or 0
+    tokenizer: Any = backbone.tokenizer  # transformers' class has more overloads
+    for label, word in (head.words or {}).items():
+        pieces = pieces_behind(tokenizer, " " * head.leading_space + word)
+        if len(pieces) >= most:
+            shown = " + ".join(repr(piece) for piece in tokenizer.convert_ids_to_tokens(pieces))
+            raise ConfigError(
+                f"head.max_pieces={most}: the word {word!r} for '{label}' is {len(pieces)} pieces "
+                f"and an end, {shown}. Set head.max_pieces={len(pieces) + 1} or more, or a shorter "
+                "word (head.words)."
+            )
 
 
 def stride_of(head: HeadSettings) -> int | None:
