@@ -188,6 +188,12 @@ class Classifier:
     ) -> "Classifier":
         """Take settings, parts and head from a run's folder."""
         record = run.record()
+        if record.get("kind") == "text":
+            raise StoreError(
+                f"{run.path} writes its answers (head.kind=generator), and a classifier gives a "
+                "probability per label. Its answers to the test items are in predictions.parquet; "
+                "for new texts run the study with head.kind=verbalizer."
+            )
         if record.get("kind", "classification") != "classification":
             raise StoreError(
                 f"The task of {run.path} is a {record['kind']} task; a classifier of texts needs a "
