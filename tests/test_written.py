@@ -17,6 +17,7 @@ from seqeval.metrics import f1_score as seqeval_f1
 from sklearn.metrics import f1_score
 from torchmetrics.functional.text import squad
 
+from polyprompt.data import rows as rows_module
 from polyprompt.data.encoded import Reading
 from polyprompt.data.encoding import Encoder
 from polyprompt.data.readers import read_task
@@ -293,7 +294,7 @@ def test_the_likeliest_window_answers():
     best = read.best(scores)
     assert best[:, :, 1].tolist() == [[0, 2, 1 + count], [0, 1, 1 + count]]
     plain = asked(encoder, items, None)
-    assert plain.best(scores[:, :3]) is not None
+    assert (plain.best(scores[:, :3]) == scores[:, :3]).all()
     assert plain.items[1].dropped > 0
 
 
@@ -495,15 +496,20 @@ def test_an_interrupted_run_goes_on_to_the_same_answers(questions, llama_folder,
     from polyprompt.prediction import written
 
     whole = finished(study_of(questions, llama_folder, tmp_path / "one"))
-    broken = study_of(questions, llama_folder, tmp_path / "two")
+    engine = {"resume_seconds": 0}
+    broken = study_of(questions, llama_folder, tmp_path / "two", engine=engine)
     limit, written.INPUTS_AT_ONCE = written.INPUTS_AT_ONCE, 3
     try:
         for event in run_study(broken):
             if event.stage == "read" and event.done == 6:
                 break
+        else:
+            pytest.fail("it was not broken off")
+        notes = [event.note for event in run_study(broken)]
         again = finished(broken)
     finally:
         written.INPUTS_AT_ONCE = limit
+    assert any("reading goes on behind 6 of" in note for note in notes)
     for one, other in zip(whole, again, strict=True):
         assert one.predictions().drop("scores").equals(other.predictions().drop("scores"))
 
@@ -536,6 +542,57 @@ def test_a_label_that_is_too_long_to_be_written_is_refused(toy_study, llama_fold
     }
     with pytest.raises(ConfigError, match="'sea' for 'sea' is 4 pieces and an end"):
         finished(build_study(toy_study, "toy"))
+
+
+def test_what_cannot_be_read_is_no_class_of_its_own():
+    truth = ["yes", "no"] * 50
+    predicted = ["yes", "no"] * 49 + ["yes", ""]
+    expected = f1_score(truth, predicted, labels=["no", "yes"], average="macro")
+    assert counts_of("macro_f1", table(truth, predicted)).value() == pytest.approx(expected)
+
+
+def test_labels_that_would_be_read_alike_are_refused(toy_study, llama_folder):
+    toy_study |= {"backbone": {"name": str(llama_folder), "max_tokens": 64}}
+    for words, told in (
+        ({"sea": "Yes", "hill": "yes."}, "same words"),
+        ({"sea": "?"}, "no letter"),
+    ):
+        toy_study["head"] = {"kind": "generator", "words": words}
+        with pytest.raises(ConfigError, match=told):
+            plan_study(build_study(toy_study, "toy"))
+
+
+@pytest.mark.parametrize(
+    ("cell", "label"),
+    [
+        ([{"text": "a b", "answer_start": 3}, {"text": "c", "answer_start": 4}], "a b\nc"),
+        ([], ""),
+        (None, None),
+        ("", None),
+        ([None], None),
+        ("one  text", "one text"),
+        ({"text": ["x"], "answer_start": [0]}, "x"),
+        (3, DataError),
+        ([3], DataError),
+    ],
+)
+def test_answers_are_read_in_the_usual_forms(questions, cell, label):
+    card = load_card(str(questions[0])).as_written()
+    row = {
+        "id": "1", "language": "eng_Latn", "question": "q", "context": "c", "answers": cell,
+        "polyprompt_row": 0,
+    }  # fmt: skip
+    if label is DataError:
+        with pytest.raises(DataError, match="row 1: cannot read the answers"):
+            rows_module._asked(row, card, "eng_Latn", "row 1")
+    else:
+        assert rows_module._asked(row, card, "eng_Latn", "row 1").label == label
+
+
+def test_letters_are_compared_however_they_are_encoded():
+    assert best_f1("Cafe\u0301", "Caf\u00e9", "fra_Latn") == 1
+    assert best_f1("\u200f\u0627\u0644", "\u0627\u0644", "arb_Arab") == 1
+    assert span_f1(["LOC: \uff34okyo"], ["LOC: Tokyo"]).value() == 1
 
 
 def test_an_encoder_writes_nothing(questions, tiny_folder, tmp_path):

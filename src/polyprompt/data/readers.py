@@ -53,8 +53,6 @@ def read_task(
         splits[split] = _examples(frame, card, wanted[split], split, paths[split])
     if card.held_out:
         splits["test"] = _unseen(splits)
-    if card.form == "answers":
-        _keep_answered(splits, paths)
     if evaluate != "test":
         if "dev" not in frames:
             raise DataError(
@@ -63,6 +61,9 @@ def read_task(
             )
         name = "test" if evaluate == "dev" else "dev_targets"
         splits[name] = _examples(frames["dev"], card, targets, "dev", paths["dev"])
+    if card.form == "answers":
+        paths = dict(paths) | ({"test": paths["dev"]} if evaluate == "dev" else {})
+        _keep_answered(splits, paths)
     if test_items is not None:
         answered = {name: splits[name] for name in ("test", "dev_targets") if name in splits}
         splits |= {
@@ -111,9 +112,7 @@ def _keep_answered(splits: dict[str, tuple[Example, ...]], paths: Mapping[str, s
     """
     for split in ("train", "dev"):
         splits[split] = tuple(one for one in splits[split] if one.label is not None)
-    tested = dict.fromkeys(example.language for example in splits["test"])
-    answered = {example.language for example in splits["test"] if example.label is not None}
-    bare = [language for language in tested if language not in answered]
+    bare = _without_answers(splits["test"]) or _without_answers(splits.get("dev_targets", ()))
     if bare or not splits["train"]:
         split = "test" if splits["train"] else "train"
         where = f" in {listing(bare)}" if split == "test" else ""
@@ -122,6 +121,13 @@ def _keep_answered(splits: dict[str, tuple[Example, ...]], paths: Mapping[str, s
             "test sets are published without them. Take the file that has them"
             + (", or leave these languages out (targets)." if split == "test" else ".")
         )
+
+
+def _without_answers(examples: Sequence[Example]) -> list[str]:
+    """Name the languages none of whose items has an answer."""
+    tested = dict.fromkeys(example.language for example in examples)
+    answered = {example.language for example in examples if example.label is not None}
+    return [language for language in tested if language not in answered]
 
 
 def _unseen(splits: Mapping[str, Sequence[Example]]) -> tuple[Example, ...]:

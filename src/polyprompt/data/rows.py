@@ -100,20 +100,30 @@ def _entities(row: Mapping[str, Any], card: TaskCard, language: str, where: str)
     return replace(tagged, label=listed, words=(), is_open=True)
 
 
+def _answers(value: Any) -> list[Any]:
+    """List the accepted answers of a cell; an empty text where none is published."""
+    if value is None:
+        return [""]
+    if isinstance(value, Mapping):
+        value = value.get("text", value)
+    if isinstance(value, str) or not isinstance(value, Sequence | pl.Series):
+        return [value]
+    found = [one.get("text") if isinstance(one, Mapping) else one for one in value]
+    return ["" if one is None else one for one in found]
+
+
 def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
     """Check one row and make an example whose answer is written.
 
-    An empty list says that the text has no answer; empty texts in it, that none is published.
+    An empty list says that the text has no answer; an empty text or cell, that none is published.
     """
-    value = row[card.columns.label]
-    found = value.get("text") if isinstance(value, Mapping) else value
-    if isinstance(value, Mapping) and found is None:
+    texts = _answers(row[card.columns.label])
+    if any(not isinstance(text, str) for text in texts):
         raise DataError(
-            f"{where}: '{card.columns.label}' has no 'text'; expected answers as SQuAD has them, "
-            "{text: […], answer_start: […]}, a list of texts, or one text."
+            f"{where}: cannot read the answers in '{card.columns.label}'; expected them as SQuAD "
+            "has them, {text: […], answer_start: […]}, a list of texts, or one text."
         )
-    texts = [found] if isinstance(found, str) else list(found or ())
-    answers = dict.fromkeys(" ".join(str(text or "").split()) for text in texts)
+    answers = dict.fromkeys(" ".join(text.split()) for text in texts)
     known = [answer for answer in answers if answer]
     label = "\n".join(known) if known or not answers else None  # empty texts: not published
     return Example(_identity(row, card), language, _fields(row, card, where), label, is_open=True)

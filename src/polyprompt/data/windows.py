@@ -53,7 +53,7 @@ def with_answers(
 
 def _with_answer(encoder: Encoder, example: Example, stride: int | None) -> Example:
     """Give the first window that has the answer; the text as it is where none has."""
-    answer = (example.label or "").split("\n")[0]
+    answer = (example.label or "").split("\n")[0] if example.is_open else ""
     for window in windows_of(encoder, example, stride) if answer else ():
         if any(answer in " ".join(text.split()) for text in _cut(window, example)):
             return window

@@ -1,5 +1,7 @@
 """Refuses, before anything loads, heads that do not fit their task."""
 
+from collections.abc import Mapping
+
 from polyprompt.errors import ConfigError, LayoutError, nearest
 from polyprompt.head_settings import (
     GeneratorSettings,
@@ -7,6 +9,7 @@ from polyprompt.head_settings import (
     SimilaritySettings,
     VerbalizerSettings,
 )
+from polyprompt.scoring.answers import answer_words
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import parse_layout
 
@@ -43,8 +46,27 @@ def _check_words(head: VerbalizerSettings | GeneratorSettings, card: TaskCard) -
     ]
     missing = [label for label in card.answer_labels if label not in words]
     faults += [f"the label '{label}' has no word." for label in missing]
+    if isinstance(head, GeneratorSettings):
+        faults += _alike(words)
     if faults:
         raise ConfigError(f"head.words: {' '.join(faults)}")
+
+
+def _alike(words: Mapping[str, str]) -> list[str]:
+    """Find labels whose written words cannot be told from another's, or from nothing."""
+    seen: dict[tuple[str, ...], str] = {}
+    faults = []
+    for label, word in words.items():
+        read = tuple(answer_words(word, ""))
+        if not read:
+            faults.append(f"the word '{word}' of '{label}' has no letter or digit.")
+        elif read in seen:
+            faults.append(
+                f"'{label}' and '{seen[read]}' have the same words; capitals and punctuation do "
+                "not count."
+            )
+        seen.setdefault(read, label)
+    return faults
 
 
 def check_instruction(head: HeadSettings, card: TaskCard) -> None:

@@ -34,10 +34,16 @@ def answer_words(text: str, language: str) -> list[str]:
         text: The answer.
         language: SIB-200 code; empty where it is not known.
     """
-    kept = "".join(one for one in text.lower() if not _is_punctuation(one))
+    kept = "".join(one for one in _folded(text).lower() if not _is_punctuation(one))
     words = _WITHOUT_SPACES.sub(r" \1 ", kept).split()
     articles = ARTICLES if language.startswith("eng_") else ()
     return [word for word in words if word not in articles]
+
+
+def _folded(text: str) -> str:
+    """Write letters in one way, as multilingual tokenizers do (NFKC), without marks of direction."""
+    folded = unicodedata.normalize("NFKC", text)
+    return "".join(one for one in folded if unicodedata.category(one) != "Cf")
 
 
 def _is_punctuation(letter: str) -> bool:
@@ -92,7 +98,7 @@ def listed_entities(text: str) -> Counter[tuple[str, str]]:
     nowhere true.
     """
     found: Counter[tuple[str, str]] = Counter()
-    for part in text.split(BETWEEN_ENTITIES):
+    for part in _folded(text).split(BETWEEN_ENTITIES):
         kind, _, name = part.partition(":")
         if part.strip():
             found[kind.strip(), " ".join(name.split())] += 1

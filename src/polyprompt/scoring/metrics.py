@@ -61,8 +61,11 @@ def accuracy(truth: Sequence[str], predicted: Sequence[str]) -> Counts:
 
 
 def macro_f1(truth: Sequence[str], predicted: Sequence[str]) -> Counts:
-    """Count for the unweighted mean of F1 over the classes that occur in truth or predictions."""
-    classes = np.unique([*truth, *predicted])
+    """Count for the unweighted mean of F1 over the classes that occur in truth or predictions.
+
+    An empty prediction is none of the classes: an answer that could not be read.
+    """
+    classes = np.unique([one for one in (*truth, *predicted) if one])
     true, found = (np.asarray(one)[:, None] == classes for one in (truth, predicted))
     return Counts(2.0 * (true & found), true.astype(float) + found)
 
@@ -128,8 +131,9 @@ def counts_of(metric: str, rows: pl.DataFrame) -> Counts:
 
     Args:
         metric: Its name; ``f1:LABEL`` is the F1 of a label.
-        rows: Predictions: columns language, label (of every row), prediction.
+        rows: Predictions: columns language, label, prediction; rows without a label are left out.
     """
+    rows = rows.filter(pl.col("label").is_not_null())
     truth, predicted = rows["label"].to_list(), rows["prediction"].to_list()
     if metric in _OF_ANSWERS:
         triples = zip(truth, predicted, rows["language"].to_list(), strict=True)
