@@ -41,7 +41,7 @@ def answer_words(text: str, language: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    """Write letters in one way, as multilingual tokenizers do (NFKC), without marks of direction."""
+    """Write letters in one way (NFKC, as multilingual tokenizers do), no marks of direction."""
     folded = unicodedata.normalize("NFKC", text)
     return "".join(one for one in folded if unicodedata.category(one) != "Cf")
 
