@@ -190,6 +190,18 @@ def composition(
     }
     runs = finished(value)
     after = sha256(model), sha256(work / "runs" / "adapters"), sha256(work / "runs" / "prompts")
+    kept = [sorted(path.name for path in (run.path / "parts").iterdir()) for run in runs]
+    return [
+        *exchanges(runs, languages),
+        "",
+        f"Files of the backbone and of the language parts before and after: "
+        f"{'the same' if before == after else 'CHANGED'}.",
+        f"Parts that the runs have saved: {sorted(set(map(tuple, kept)))}.",
+    ]
+
+
+def exchanges(runs: list[RunFolder], languages: list[str]) -> list[str]:
+    """Say what changes where a language part is exchanged at test, against one that is kept."""
     lines = ["| language part | language | items whose scores change | largest change (nats) |"]
     lines.append("| :-- | :-- | --: | --: |")
     answers = {run.record()["arm"]: run.predictions() for run in runs}
@@ -203,13 +215,6 @@ def composition(
             moved = np.abs(first - second).max(1)
             share = 100 * (moved > 1e-6).mean()
             lines.append(f"| {kind} | {language} | {share:.0f} % | {moved.max():.3f} |")
-    kept = [sorted(path.name for path in (run.path / "parts").iterdir()) for run in runs]
-    lines += [
-        "",
-        f"Files of the backbone and of the language parts before and after: "
-        f"{'the same' if before == after else 'CHANGED'}.",
-        f"Parts that the runs have saved: {sorted(set(map(tuple, kept)))}.",
-    ]
     return lines
 
 

@@ -76,6 +76,38 @@ def test_instructions_that_do_not_fit_are_refused(toy_study, changes, words):
         plan_study(build_study(toy_study | changes, "toy"))
 
 
+def test_a_cards_instruction_has_words_of_its_own(toy_study, tmp_path):
+    from pathlib import Path
+
+    import yaml
+
+    from polyprompt.experiments.config import build_study
+    from polyprompt.experiments.plan import plan_study
+    from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+
+    path, folder = Path(toy_study["task"]), tmp_path / "llama"
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    card = yaml.safe_load(path.read_text()) | {"instruction": "{instruction} {text}"}
+    path.write_text(yaml.safe_dump(card))
+    with pytest.raises(LayoutError, match="stands in a run's layout alone"):
+        plan_study(build_study(toy_study | {"backbone": str(folder)}, "toy"))
+
+
+def test_several_runs_to_begin_with_are_named(toy_study):
+    from polyprompt.errors import ConfigError
+    from polyprompt.experiments.config import build_study
+    from polyprompt.experiments.plan import plan_study
+    from polyprompt.experiments.study import run_study
+
+    for _ in run_study(build_study(toy_study, "toy")):
+        pass
+    initial = {"kind": "file", "path": f"{toy_study['output']}/toy/eng_Latn"}
+    again = toy_study | {"name": "again", "parts": {"task": {"length": 3, "initial": initial}}}
+    with pytest.raises(ConfigError, match="2 runs learnt from eng_Latn"):
+        plan_study(build_study(again, "again"))
+
+
 def test_a_study_with_instructions_is_read_again_with_them(toy_study):
     from polyprompt.classifier import Classifier
     from polyprompt.errors import ConfigError

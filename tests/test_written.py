@@ -268,6 +268,14 @@ def test_a_text_that_fits_is_one_window_and_without_a_stride_it_is_cut():
     assert windows_of(encoder, endless, 4) == [endless]  # the question alone is too long
 
 
+def test_a_field_that_is_not_read_is_not_cut_into_windows():
+    encoder = encoder_of(layout="{question}?")
+    asked_long = question("x" * 200, q="".join(chr(0x4E00 + i) for i in range(60)))
+    found = windows_of(encoder, asked_long, 4)
+    assert len(found) > 2
+    assert {one.fields["context"] for one in found} == {"x" * 200}
+
+
 def test_what_is_learnt_from_is_the_first_window_with_the_answer():
     encoder = encoder_of()
     text = "a b c d e f g h i j k l m n zz o p q r s t zz u v"

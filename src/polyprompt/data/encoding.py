@@ -255,6 +255,12 @@ class Encoder:
         ]
         return tuple((*pieces, *end)[: reading.continued] for pieces in behind)
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields that are read."""
+        segments = (one for chunk in self._chunks for one in chunk.segments)
+        return tuple(one.name for one in segments if isinstance(one, Field))
+
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """Say which letters of a text each of its pieces has."""
         out = self._tokenizer([text], add_special_tokens=False, return_offsets_mapping=True)

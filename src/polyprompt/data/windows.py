@@ -26,7 +26,7 @@ def windows_of(encoder: Encoder, example: Example, stride: int | None) -> list[E
     excess = 0 if stride is None else encoder.whole([example])[0].dropped
     if not excess or stride is None:
         return [example]
-    name = max(example.fields, key=lambda own: len(example.fields[own]))
+    name = max(encoder.fields, key=lambda own: len(example.fields[own]))
     text, offsets = example.fields[name], encoder.offsets(example.fields[name])
     room = len(offsets) - excess
     while room > 0:

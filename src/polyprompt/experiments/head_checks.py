@@ -73,10 +73,15 @@ def check_instruction(head: HeadSettings, card: TaskCard) -> None:
     """Check the layout with which a decoder is asked without a prompt.
 
     Raises:
-        LayoutError: It is none.
+        LayoutError: It is none, or has words of the text's language, which are a run's.
     """
     if isinstance(head, VerbalizerSettings):
         try:
-            parse_layout(card.instruction_layout(), card.columns.fields)
+            parsed = parse_layout(card.instruction_layout(), card.columns.fields)
         except LayoutError as error:
             raise LayoutError(f"The card's instruction: {error}") from error
+        if parsed.has_instruction:
+            raise LayoutError(
+                "The card's instruction: {instruction} stands in a run's layout alone. Write the "
+                "words."
+            )

@@ -26,12 +26,13 @@ from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.stages import read_all, train_group
 from polyprompt.experiments.store import RunFolder, is_done
 from polyprompt.experiments.tracking import Tracking
-from polyprompt.experiments.watching import watched
+from polyprompt.experiments.watching import Watched, watched
+from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.prediction.predict import Collected, answer_starts
 from polyprompt.prediction.record import prediction_table
 from polyprompt.prediction.written import AnswerReader
-from polyprompt.records import Example
+from polyprompt.records import Example, StepRecord
 from polyprompt.scoring.score import score_predictions
 from polyprompt.tasks.card import TaskCard
 from polyprompt.training.loop import fitted_head
@@ -77,8 +78,7 @@ def _run_group(
     group = build_group(plan, backbone)
     ending.callback(group.release)
     examples = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
-    stride = stride_of(head_of(plan.runs[0].settings))
-    encoding = beside.submit(asked, group.encoder, examples, stride)
+    encoding = beside.submit(_asked, plan, group, examples)
     left = _begin(plan, group, folders)
     names = [run.name for run in plan.runs]
     checkpoint = Checkpoint(folders[0].path.parent, names, plan.engine, clock)
@@ -90,11 +90,7 @@ def _run_group(
     group = read_on(plan, group, reader)
     clock.watch(group.engine.backbone)
     heads = [fitted_head(group.engine, member) for member in group.members]
-    for index, folder in left.items():
-        folder.write_steps(steps[index])
-        write_parts(folder, group, index, heads[index].tensors())
-        if index in watching:
-            watching[index].write(folder, group.members[index])
+    _write_trained(group, left, (steps, heads), watching)
     read: Asked = encoding.result()
     collected = yield from read_all(plan, group, heads, read.inputs, checkpoint, peers)
     if peers.index:
@@ -116,6 +112,26 @@ def _run_group(
     _write_costs(folders, clock, checkpoint, backbone)
     checkpoint.remove()
     yield Event("write", len(folders), len(folders))
+
+
+def _asked(plan: GroupPlan, group: Group, examples: Sequence[Example]) -> Asked:
+    """Encode what is to be answered, long texts in windows where answers are written."""
+    return asked(group.encoder, examples, stride_of(head_of(plan.runs[0].settings)))
+
+
+def _write_trained(
+    group: Group,
+    left: Mapping[int, RunFolder],
+    trained: tuple[Sequence[Sequence[StepRecord]], Sequence[Head]],
+    watching: Mapping[int, Watched],
+) -> None:
+    """Write down what training has left: steps, parts, heads and what was noted on the way."""
+    steps, heads = trained
+    for index, folder in left.items():
+        folder.write_steps(steps[index])
+        write_parts(folder, group, index, heads[index].tensors())
+        if index in watching:
+            watching[index].write(folder, group.members[index])
 
 
 def _begin(plan: GroupPlan, group: Group, folders: Sequence[RunFolder]) -> dict[int, RunFolder]:

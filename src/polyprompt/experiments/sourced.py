@@ -116,6 +116,9 @@ def begun_from(path: str, name: str, kind: str) -> str:
 
     Returns:
         The file, or the path as it is where there is none.
+
+    Raises:
+        ConfigError: There are several such runs.
     """
     place = Path(path).expanduser()
     if place.is_file():
@@ -123,7 +126,12 @@ def begun_from(path: str, name: str, kind: str) -> str:
     run = place if RunFolder(place).is_complete() else None
     if run is None and place.parent.is_dir():
         runs = _runs_by_language(place.parent, _state(place.parent)).get(place.name, ())
-        run = runs[0] if len(runs) == 1 else None
+        if len(runs) > 1:
+            raise ConfigError(
+                f"parts.{name}.initial.path={path}: {len(runs)} runs learnt from {place.name}, "
+                f"{listing([one.name for one in runs], 3)}. Name the run's own folder."
+            )
+        run = runs[0] if runs else None
     found = None if run is None else _part_of(run, name, kind)
     return path if found is None else str(found)
 
