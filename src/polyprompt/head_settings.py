@@ -113,8 +113,8 @@ class GeneratorSettings(Settings):
     takes what the card says. ``beams`` 1 writes greedily; scores of beams are divided by their
     length to the power of ``length_penalty``. ``leading_space`` tokenizes the answer that is
     learnt as it stands behind another word. A text that is too long is read in windows whose
-    neighbours share ``stride`` pieces, and the answer that is the likeliest piece by piece counts;
-    None cuts it off instead.
+    neighbours share ``stride`` pieces, and the answer that is the likeliest piece by piece counts,
+    of entities those of all windows; None cuts it off instead.
     """
 
     kind: Literal["generator"]

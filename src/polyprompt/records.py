@@ -25,6 +25,8 @@ class Example:
         choices: Texts one of which is the answer; empty for other tasks.
         is_open: Whether its answer is a text of its own: ``label`` has the accepted ones, one a
             line, or the entities of a sentence.
+        answer_start: How many letters of its text stand in front of the first accepted answer;
+            None where the data does not say.
     """
 
     id: str
@@ -34,6 +36,7 @@ class Example:
     words: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     is_open: bool = False
+    answer_start: int | None = None
 
     @property
     def tags(self) -> tuple[str, ...]:

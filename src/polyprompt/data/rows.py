@@ -112,6 +112,20 @@ def _answers(value: Any) -> list[Any]:
     return ["" if one is None else one for one in found]
 
 
+def _begin(value: Any) -> int | None:
+    """Say where the first accepted answer begins in its text, where a cell says so."""
+    if isinstance(value, Mapping):
+        found = value.get("answer_start")
+    elif isinstance(value, Sequence | pl.Series) and not isinstance(value, str):
+        listed = [one.get("answer_start") for one in value if isinstance(one, Mapping)]
+        found = listed if len(listed) == len(value) else None
+    else:
+        return None
+    if isinstance(found, Sequence | pl.Series) and not isinstance(found, str):
+        found = found[0] if len(found) else None
+    return found if isinstance(found, int) else None
+
+
 def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:
     """Check one row and make an example whose answer is written.
 
@@ -126,7 +140,9 @@ def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) ->
     answers = dict.fromkeys(" ".join(text.split()) for text in texts)
     known = [answer for answer in answers if answer]
     label = "\n".join(known) if known or not answers else None  # empty texts: not published
-    return Example(_identity(row, card), language, _fields(row, card, where), label, is_open=True)
+    identity, fields = _identity(row, card), _fields(row, card, where)
+    begin = _begin(row[card.columns.label])
+    return Example(identity, language, fields, label, is_open=True, answer_start=begin)
 
 
 _KINDS = {

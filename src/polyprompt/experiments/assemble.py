@@ -24,8 +24,8 @@ from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.encoders import (
     build_encoder,
     instruction_of,
-    stride_of,
     train_inputs,
+    windowing_of,
 )
 from polyprompt.experiments.given import GivenParts
 from polyprompt.experiments.heads import HEAD, HeadMaker, words_of
@@ -152,7 +152,7 @@ def _build(plan: GroupPlan, backbone: Backbone) -> Group:
         learner = build_encoder(layout, first, backbone, sourced=sourced, learns=True)
     members = []
     for run in plan.runs:
-        train = train_inputs(run, learner, plan.engine.encode_ahead)
+        train = train_inputs(run, plan.card, learner, plan.engine.encode_ahead)
         labels = label_tensor(run.draw.train, train, learnt_labels(plan.card))
         maker = HeadMaker(engine, words, described, len(plan.card.labels))
         weights = maker.weights(head_of(run.settings), run.settings.train_seed or 0)
@@ -229,7 +229,7 @@ def build_member(
     settings, backbone = run.settings, engine.backbone
     head, weights = answering
     assert settings.train_seed is not None
-    dev = encoder.encode(with_answers(encoder, run.draw.dev, stride_of(head_of(settings))))
+    dev = encoder.encode(with_answers(encoder, run.draw.dev, windowing_of(head_of(settings), card)))
     neutral = neutral_inputs(head_of(settings), encoder, card)
     parts: dict[str, TrainablePart] = {**build_prompts(run, card, backbone)}
     parts |= build_deep_prompts(run, backbone)

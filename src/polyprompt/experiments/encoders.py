@@ -10,7 +10,7 @@ from polyprompt.data.encoding import Encoder
 from polyprompt.data.lazy import inputs_of
 from polyprompt.data.pieces import pieces_behind, vocabulary_of
 from polyprompt.data.segmentation import segmentation_of
-from polyprompt.data.windows import with_answers
+from polyprompt.data.windows import Windowing, with_answers
 from polyprompt.errors import ConfigError
 from polyprompt.experiments.compatibility import check_positions, head_of
 from polyprompt.experiments.plan import RunPlan
@@ -30,19 +30,20 @@ from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Layout, parse_layout
 
 
-def train_inputs(run: RunPlan, encoder: Encoder, ahead: int) -> Sequence[Encoded]:
+def train_inputs(run: RunPlan, card: TaskCard, encoder: Encoder, ahead: int) -> Sequence[Encoded]:
     """Encode a run's training examples; texts whose words are guessed are hidden anew each epoch.
 
     Args:
         run: The run.
+        card: Its task.
         encoder: Of its layout.
         ahead: Most examples that are encoded before they are used.
     """
     examples = run.draw.train
-    stride = stride_of(head_of(run.settings))
-    if stride is not None:
+    windowing = windowing_of(head_of(run.settings), card)
+    if windowing is not None:
         return inputs_of(
-            lambda some: encoder.encode(with_answers(encoder, some, stride)), examples, ahead
+            lambda some: encoder.encode(with_answers(encoder, some, windowing)), examples, ahead
         )
     if encoder.corruption is None:
         return inputs_of(encoder.encode, examples, ahead)
@@ -147,9 +148,11 @@ def _check_lengths(head: GeneratorSettings, backbone: Backbone) -> None:
             )
 
 
-def stride_of(head: HeadSettings) -> int | None:
-    """Say how many pieces neighbouring windows of a long text share; None for no windows."""
-    return head.stride if isinstance(head, GeneratorSettings) else None
+def windowing_of(head: HeadSettings, card: TaskCard) -> Windowing | None:
+    """Say how long texts are read; None where they are cut off."""
+    if not isinstance(head, GeneratorSettings) or head.stride is None:
+        return None
+    return Windowing(head.stride, lists=card.form == "entities")
 
 
 def instruction_of(card: TaskCard, backbone: Backbone) -> Layout:

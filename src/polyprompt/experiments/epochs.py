@@ -12,7 +12,7 @@ from polyprompt.data.windows import asked
 from polyprompt.experiments.assemble import Group
 from polyprompt.experiments.comparison import Scores
 from polyprompt.experiments.compatibility import head_of
-from polyprompt.experiments.encoders import stride_of
+from polyprompt.experiments.encoders import windowing_of
 from polyprompt.experiments.heads import reader_of
 from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.recorded import chosen_items
@@ -44,7 +44,7 @@ class EpochScores:
         rows = chosen_items(test, items, parallel=plan.card.parallel)
         self._examples = [test[row] for row in rows]
         head = head_of(plan.runs[0].settings)
-        self._asked = asked(group.encoder, self._examples, stride_of(head))
+        self._asked = asked(group.encoder, self._examples, windowing_of(head, plan.card))
         self._reader = reader_of(head, group.engine.backbone)
         self._languages = list(dict.fromkeys(example.language for example in self._examples))
         self._places: list[tuple[float, int]] = []
@@ -73,7 +73,7 @@ class EpochScores:
         collected = Collected(1, inputs, answer_columns(heads, self._card), 0)
         for batch in answers_to(engine, prompts_of([member]), heads, inputs, bare=False):
             collected.add(batch)
-        scores: Scores = {None: self._asked.best(collected.scores)[0]}
+        scores: Scores = {None: self._asked.answers(collected.scores)[0]}
         items = self._asked.items
         return prediction_table("", self._card, self._examples, items, scores, self._reader)
 

@@ -17,7 +17,7 @@ from polyprompt.experiments.checkpoint import Checkpoint
 from polyprompt.experiments.clock import Clock
 from polyprompt.experiments.comparison import Baselines, Scores
 from polyprompt.experiments.compatibility import head_of
-from polyprompt.experiments.encoders import stride_of
+from polyprompt.experiments.encoders import windowing_of
 from polyprompt.experiments.events import Event
 from polyprompt.experiments.heads import reader_of
 from polyprompt.experiments.plan import GroupPlan
@@ -95,7 +95,7 @@ def _run_group(
     collected = yield from read_all(plan, group, heads, read.inputs, checkpoint, peers)
     if peers.index:
         return
-    collected.scores = read.best(collected.scores)
+    collected.scores = read.answers(collected.scores)
     items = Items(
         plan.card, examples, read.items, len(plan.data.splits["test"]), readers_of(plan, group)
     )
@@ -116,7 +116,8 @@ def _run_group(
 
 def _asked(plan: GroupPlan, group: Group, examples: Sequence[Example]) -> Asked:
     """Encode what is to be answered, long texts in windows where answers are written."""
-    return asked(group.encoder, examples, stride_of(head_of(plan.runs[0].settings)))
+    windowing = windowing_of(head_of(plan.runs[0].settings), plan.card)
+    return asked(group.encoder, examples, windowing)
 
 
 def _write_trained(

@@ -13,7 +13,7 @@ from polyprompt.engine.engine import Prompts
 from polyprompt.engine.writing import Written, write
 from polyprompt.experiments.assemble import Group, build_engine
 from polyprompt.experiments.compatibility import head_of
-from polyprompt.experiments.encoders import build_encoder
+from polyprompt.experiments.encoders import build_encoder, windowing_of
 from polyprompt.experiments.plan import GroupPlan, RunPlan, layout_text
 from polyprompt.head_settings import GeneratorSettings
 from polyprompt.heads.generator import writing_of
@@ -69,12 +69,15 @@ def _as_it_is(
     bare = without_slots(layout_text(run.settings, plan.card), fields, ())
     layout = parse_layout(bare, fields).with_instructions(run.settings.instructions)
     encoder = build_encoder(layout, run.settings, backbone)
-    read, writing = asked(encoder, examples, head.stride), writing_of(backbone, head)
+    read, writing = (
+        asked(encoder, examples, windowing_of(head, plan.card)),
+        writing_of(backbone, head),
+    )
     nothing = backbone.table[:0].float().to(backbone.device)
     with backbone.attachments.left_out():
         engine = build_engine("cached", backbone, plan.engine)
         answers = write(engine, read.inputs, Prompts((nothing,), ((),)), writing)
-    return read.best(as_scores(answers, columns_of([writing]))[None])[0]
+    return read.answers(as_scores(answers, columns_of([writing]))[None])[0]
 
 
 def _always(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import (
     AutoModel,
@@ -67,7 +67,7 @@ def tiny_tokenizer(*, masks: bool = False, sentinels: int = 0) -> PreTrainedToke
         "<unk>",
         *string.ascii_letters,
         *string.digits,
-        *" .,:!?'-",
+        *" .,:!?'-$",
         *(["<mask>"] if masks else []),
         *(f"<extra_id_{number}>" for number in range(sentinels)),
     ]
@@ -77,6 +77,7 @@ def tiny_tokenizer(*, masks: bool = False, sentinels: int = 0) -> PreTrainedToke
     tokenizer.post_processor = processors.TemplateProcessing(
         single="$A </s>" if sentinels else "<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
+    tokenizer.decoder = decoders.Fuse()  # no spaces between the letters of what is written
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<s>",  # noqa: S106

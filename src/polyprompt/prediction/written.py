@@ -8,19 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyprompt.data.encoded import Encoded
+from polyprompt.data.windows import NEXT_WINDOW, NO_PIECE
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.writing import Written, write
 from polyprompt.heads.head import Head
 from polyprompt.prediction.predict import Answers, answer
 from polyprompt.records import Writing
-from polyprompt.scoring.answers import answer_words
+from polyprompt.scoring.answers import answer_words, united_entities
 from polyprompt.tasks.card import TaskCard
 
 INPUTS_AT_ONCE = 64
 """Inputs whose answers are written before they are kept."""
-
-NO_PIECE = -1
-"""Stands behind the last piece of an answer."""
 
 
 def answer_columns(heads: Sequence[Head], card: TaskCard) -> int:
@@ -93,6 +91,8 @@ def as_scores(answers: Sequence[Written], columns: int) -> NDArray[np.float32]:
 class AnswerReader:
     """Reads what was written.
 
+    What was written for several windows of a text is a list each, and they are united.
+
     Attributes:
         tokenizer: Of the backbone, a transformers tokenizer.
         words: What is written for each label; empty where the answer is a text of its own.
@@ -105,10 +105,12 @@ class AnswerReader:
 
     def texts(self, scores: NDArray[np.float32]) -> list[str]:
         """Give the first line of every answer, single spaces between its words."""
-        rows = [[int(piece) for piece in row[1:] if piece != NO_PIECE] for row in scores]
-        found = self.tokenizer.batch_decode(rows, skip_special_tokens=True) if rows else []
-        lines = [(text.strip().splitlines() or [""])[0] for text in found]
-        return [" ".join(line.split()) for line in lines]
+        rows = [_pieces(row) for row in scores]
+        windows = [own for row in rows for own in row]
+        found = self.tokenizer.batch_decode(windows, skip_special_tokens=True) if windows else []
+        lines = iter([_first_line(text) for text in found])
+        texts = [[next(lines) for _ in row] for row in rows]
+        return [own[0] if len(own) == 1 else united_entities(own) for own in texts]
 
     def answer(self, text: str) -> str:
         """Read an answer: a label, the fallback or nothing; or the text itself.
@@ -129,3 +131,15 @@ class AnswerReader:
         written = answer_words(text, "")
         found = (own for own, word in self.words.items() if answer_words(word, "") == written)
         return next(found, None)
+
+
+def _pieces(row: NDArray[np.float32]) -> list[list[int]]:
+    """Give the pieces that were written for each window of an item."""
+    ids = row[1:].astype(int)
+    windows = np.split(ids, np.flatnonzero(ids == NEXT_WINDOW))
+    return [own[(own != NO_PIECE) & (own != NEXT_WINDOW)].tolist() for own in windows]
+
+
+def _first_line(text: str) -> str:
+    """Give the first line of an answer, single spaces between its words."""
+    return " ".join((text.strip().splitlines() or [""])[0].split())

@@ -103,3 +103,23 @@ def listed_entities(text: str) -> Counter[tuple[str, str]]:
         if part.strip():
             found[kind.strip(), " ".join(name.split())] += 1
     return found
+
+
+def united_entities(texts: Sequence[str]) -> str:
+    """Unite the lists that were written for windows of one text.
+
+    Neighbouring windows share words: what two lists name counts as often as the one does that
+    names it more often.
+    """
+    united: Counter[tuple[str, str]] = Counter()
+    for text in texts:
+        united |= listed_entities(text)
+    named = [f"{kind}: {name}" if name else kind for kind, name in united.elements()]
+    return BETWEEN_ENTITIES.join(named)
+
+
+def kept_entities(label: str, text: str) -> str:
+    """Give those entities of a list whose names occur in a text."""
+    entities = label.split(BETWEEN_ENTITIES)
+    kept = [one for one in entities if one.partition(":")[2].strip() in text]
+    return BETWEEN_ENTITIES.join(kept)
