@@ -141,6 +141,8 @@ def test_the_least_loss_within_one_standard_error_is_chosen():
     far = Tried({"a": 3}, (0.70, 0.70), 0.1)
     assert choose([best, near, far]) is near
     assert choose([Tried({}, (0.8,), 0.9), Tried({}, (0.79,), 0.1)]).loss == 0.9
+    unknown = [Tried({}, (0.7, 0.72), None), Tried({}, (0.71, 0.73), None)]  # written answers
+    assert choose(unknown) is choose(unknown[::-1]) is unknown[1]
 
 
 def test_a_study_that_is_searched_has_no_folders_before(searching):

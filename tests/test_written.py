@@ -18,6 +18,7 @@ from seqeval.metrics import f1_score as seqeval_f1
 from sklearn.metrics import f1_score
 from torchmetrics.functional.text import squad
 
+from polyprompt.classifier import fit_settings
 from polyprompt.data import rows as rows_module
 from polyprompt.data.encoded import Reading
 from polyprompt.data.encoding import Encoder
@@ -28,9 +29,11 @@ from polyprompt.engine.engine import Prompts
 from polyprompt.engine.writing import Written
 from polyprompt.errors import ConfigError, DataError
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.estimate import Estimate, estimate_study
 from polyprompt.experiments.plan import plan_study
+from polyprompt.experiments.search import choices, search_table
 from polyprompt.experiments.store import RunFolder
-from polyprompt.experiments.study import run_study
+from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.heads.generator import GeneratorHead
 from polyprompt.models.tiny import SENTINELS, tiny_backbone, tiny_model, tiny_tokenizer
 from polyprompt.prediction.written import AnswerReader, as_scores
@@ -725,6 +728,53 @@ def test_the_f1_of_a_label_stands_beside_always_giving_it(toy_study, llama_folde
     assert "F1 of 'hill' per language" in told
     assert "Above always giving the measured label" in told
     assert "always positive" in told
+
+
+def test_a_search_shows_what_written_answers_are_measured_by(questions, llama_folder, tmp_path):
+    search = {"seeds": [100], "grid": {"training.learning_rate": [0.01, 0.1]}}
+    study = study_of(questions, llama_folder, tmp_path / "runs", search=search, name="one")
+    for _ in run_study(study):
+        pass
+    (table,) = [search_table(choices(study))]
+    assert table.columns[2] == "F1 of answers"
+    assert [row[4] for row in table.rows] == ["–", "–"]
+    best = max(table.rows, key=lambda row: float(row[2]))
+    assert best[5] == "chosen"
+
+
+@pytest.mark.parametrize("baselines", [False, True])
+def test_a_dry_run_counts_what_is_written(questions, llama_folder, tmp_path, baselines):
+    head = {"kind": "generator", "stride": 8}
+    given_ = {"head": head, "baselines": baselines, "training": {"epochs": 1, "max_steps": 1}}
+    study = study_of(questions, llama_folder, tmp_path / "runs", **given_)
+    counted = [one for one in estimate_study(study) if isinstance(one, Estimate)]
+    finished(study)
+    works = {f.record()["group"]: f.record()["group_work"] for f in study_folders(study)}
+    done = {
+        stage: sum(work[stage]["tokens"] for work in works.values() if stage in work)
+        for stage in ("train", "read", "baselines")
+    }
+    tokens = sum(one.train_tokens + one.read_tokens for one in counted)
+    assert tokens == pytest.approx(sum(done.values()), rel=0.1)
+
+
+def test_a_fit_refuses_a_head_that_writes():
+    with pytest.raises(ConfigError, match="a fit scores labels, and this head writes answers"):
+        fit_settings(backbone="pypi:smollm2-135m", head="generator")
+
+
+def test_a_table_of_no_baselines_is_left_out(toy_study, llama_folder):
+    toy_study |= {
+        "backbone": {"name": str(llama_folder), "max_tokens": 64}, "layout": "{text}",
+        "parts": {"task": {"kind": "lora"}},
+        "head": "classifier",
+        "baselines": False,
+    }  # fmt: skip
+    run, *_ = finished(build_study(toy_study, "toy"))
+    called("report", str(run.path.parent))
+    told = (run.path.parent / "table.md").read_text()
+    assert "Mean over languages, by script" in told
+    assert "Prompt minus baseline" not in told
 
 
 def test_shipped_cards_ask_as_paper_c_does():

@@ -18,14 +18,17 @@ class Tried:
     Attributes:
         point: Its settings.
         accuracies: On the dev items, one per draw; whatever the task is measured by.
-        loss: Mean cross-entropy on the same items over all draws (nats).
+        loss: Mean cross-entropy on the same items over all draws (nats); None where answers are
+            written, and that of the true ones is not known.
         epochs: Of its round, where points are tried in rounds.
+        metric: What the task is measured by.
     """
 
     point: Mapping[str, object]
     accuracies: tuple[float, ...]
-    loss: float
+    loss: float | None
     epochs: int | None = None
+    metric: str = "accuracy"
 
     @property
     def accuracy(self) -> float:
@@ -49,23 +52,23 @@ def measure(
         runs: Predictions, one table per draw.
         labels: In the order of the scores.
     """
+    own = [table.filter(pl.col("baseline").is_null()) for table in runs]
+    metric = metric_of(own[0])
+    accuracies = tuple(counts_of(metric, table).value() for table in own)
+    if "answer" in own[0].columns:
+        return Tried(point, accuracies, None, metric=metric)
+    losses = [_mean_loss(table, labels) for table in own]
+    return Tried(point, accuracies, float(np.mean(losses)), metric=metric)
+
+
+def _mean_loss(own: pl.DataFrame, labels: Sequence[str]) -> float:
+    """Give the mean cross-entropy of a run's predictions (nats), of every word that is tagged."""
+    if "loss" in own.columns:  # words are tagged
+        return float(np.average(own["loss"].to_numpy(), weights=own["words"].to_numpy()))
     index = {label: i for i, label in enumerate(labels)}
-    accuracies, losses = [], []
-    for table in runs:
-        own = table.filter(pl.col("baseline").is_null())
-        accuracies.append(counts_of(metric_of(own), own).value())
-        if "loss" in own.columns:  # words are tagged
-            losses.append(
-                float(np.average(own["loss"].to_numpy(), weights=own["words"].to_numpy()))
-            )
-            continue
-        if "answer" in own.columns:  # written: no loss of the true answers is known
-            losses.append(1 - accuracies[-1])
-            continue
-        truth = np.array([index[label] for label in own["label"]])
-        scores = log_softmax(np.stack(own["scores"].to_list()).astype(float), axis=1)
-        losses.append(float(-scores[np.arange(len(truth)), truth].mean()))
-    return Tried(point, tuple(accuracies), float(np.mean(losses)))
+    truth = np.array([index[label] for label in own["label"]])
+    scores = log_softmax(np.stack(own["scores"].to_list()).astype(float), axis=1)
+    return float(-scores[np.arange(len(truth)), truth].mean())
 
 
 def choose(tried: Sequence[Tried]) -> Tried:
@@ -85,5 +88,10 @@ def rank(one: Tried) -> tuple[float, float]:
 
 
 def _loss(one: Tried) -> float:
-    """Give a point's loss; one that is not a number comes last."""
+    """Give a point's loss; one that is not a number comes last.
+
+    Where none is known it is what the metric lacks.
+    """
+    if one.loss is None:
+        return 1 - one.accuracy
     return one.loss if np.isfinite(one.loss) else float("inf")

@@ -62,15 +62,14 @@ class Baselines:
         """Score the items by every baseline on a run's examples; N × C by the baseline's name."""
         drawn = tuple((e.language, e.id) for e in run.draw.train)
         head = _head_key(run)
-        key = (drawn, run.settings.source, head, run.settings.draw_seed)
+        key: tuple[object, ...] = (drawn, run.settings.source, head, run.settings.draw_seed)
         if self._plan.card.kind == "language":
             return self._without_parts(run)
         if self._plan.card.kind == "text":
-            if key[1:] not in self._known:  # they see no examples
-                self._known[key[1:]] = written_baselines(
-                    self._plan, self._group, run, self._examples
-                )
-            scores, self._notes[run.name] = self._known[key[1:]]
+            key = (run.settings.source, head)  # they see no examples
+            if key not in self._known:
+                self._known[key] = written_baselines(self._plan, self._group, run, self._examples)
+            scores, self._notes[run.name] = self._known[key]
             return scores
         if key not in self._known:
             scores, note = self._of_text(run), ""

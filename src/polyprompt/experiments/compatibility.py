@@ -16,6 +16,7 @@ from polyprompt.families import FAMILIES, Attention
 from polyprompt.head_settings import (
     HEADS_OF_TASKS,
     ChoiceSettings,
+    GeneratorSettings,
     HeadSettings,
     VerbalizerSettings,
 )
@@ -84,7 +85,7 @@ def check_positions(
     )
     head = settings.head
     of_answer = ""
-    if isinstance(head, ChoiceSettings):
+    if isinstance(head, ChoiceSettings | GeneratorSettings):
         of_answer = f", answers (head.max_pieces={head.max_pieces}) counted,"
         hint += ", or a smaller head.max_pieces"
     raise ConfigError(
@@ -188,8 +189,13 @@ def check_fit(settings: RunSettings) -> RunSettings:
     """Check that somebody's own examples can be fitted with these parts; returns the settings.
 
     Raises:
-        ConfigError: One of them trains the weights.
+        ConfigError: One of them trains the weights, or the head writes answers.
     """
+    if isinstance(settings.head, GeneratorSettings):
+        raise ConfigError(
+            "head.kind=generator: a fit scores labels, and this head writes answers. Take another "
+            "head, or describe the task in a card and run a study (polyprompt run)."
+        )
     if settings.weight_parts:
         raise ConfigError(
             "A fit trains soft prompts alone, because its folds share one frozen model. Train "

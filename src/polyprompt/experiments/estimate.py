@@ -2,26 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from polyprompt.data.encoded import Encoded
-from polyprompt.data.encoding import Encoder
+from polyprompt.data.windows import asked
 from polyprompt.engine.inside import look_inside
+from polyprompt.engine.writing import Written, write
 from polyprompt.experiments.assemble import Group, build_group, read_on
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.config import Study
-from polyprompt.experiments.encoders import build_encoder
+from polyprompt.experiments.counting import count_tokens, looks_inside, tokens_of
+from polyprompt.experiments.encoders import windowing_of
 from polyprompt.experiments.events import Event
-from polyprompt.experiments.heads import words_of
-from polyprompt.experiments.plan import GroupPlan, RunPlan
-from polyprompt.experiments.recorded import chosen_items
+from polyprompt.experiments.plan import GroupPlan
 from polyprompt.experiments.study import groups_left
-from polyprompt.head_settings import SimilaritySettings
 from polyprompt.models.backbone import Backbone
 from polyprompt.report.score_tables import Table
-from polyprompt.training.loop import add_gradients
+from polyprompt.training.loop import add_gradients, fitted_head
 from polyprompt.training.member import prompts_of
 
 _PROBED_INPUTS = 16
@@ -53,13 +52,16 @@ class Estimate:
 class _Rates:
     """Tokens per second: with gradient, of dev examples in training, of what is tested, recorded.
 
-    The last is infinite where neither states nor attention are recorded.
+    The last is infinite where neither states nor attention are recorded. Where answers are written,
+    ``write`` is seconds per answer, its text read, and ``pieces`` how many pieces were written.
     """
 
     train: float
     dev: float
     read: float
     record: float
+    write: float = 0
+    pieces: float = 0
 
 
 def estimate_study(study: Study) -> Iterator[Event | Estimate]:
@@ -82,7 +84,8 @@ def estimate_study(study: Study) -> Iterator[Event | Estimate]:
         for plan in groups:
             settings = plan.runs[0].settings
             name = repr(settings.backbone)
-            key = f"{name} {plan.choice.kind} {sorted(settings.weight_parts)}"
+            kind = head_of(settings).kind
+            key = f"{name} {plan.choice.kind} {kind} {sorted(settings.weight_parts)}"
             if key not in rates:
                 asked = f"{settings.backbone.name}, {plan.choice.kind} engine"
                 yield Event("load", 0, 1, f"probing {asked}")
@@ -158,7 +161,9 @@ def _rates_of(plan: GroupPlan, group: Group, reader: Backbone) -> _Rates:
     if rows:
         train = _rate(backbone, lambda: add_gradients(group.engine, members, rows))
     test = plan.data.splits["test"]
-    inputs = group.encoder.encode(test[:: max(1, len(test) // _PROBED_INPUTS)][:_PROBED_INPUTS])
+    some = test[:: max(1, len(test) // _PROBED_INPUTS)][:_PROBED_INPUTS]
+    head = head_of(plan.runs[0].settings)
+    inputs = asked(group.encoder, some, windowing_of(head, plan.card)).inputs[:_PROBED_INPUTS]
 
     @torch.no_grad()
     def read() -> None:
@@ -167,15 +172,31 @@ def _rates_of(plan: GroupPlan, group: Group, reader: Backbone) -> _Rates:
     dev = _rate(backbone, read)
     group = read_on(plan, group, reader)
     tested = dev if reader is backbone else _rate(reader, read)
-    return _Rates(train, dev, tested, _record_rate(plan, group, inputs))
+    rates = _Rates(train, dev, tested, _record_rate(plan, group, inputs))
+    return _with_writing(rates, group, inputs)
+
+
+def _with_writing(rates: _Rates, group: Group, inputs: Sequence[Encoded]) -> _Rates:
+    """Measure how long answers take to be written, if they are; the first of two passes warms up.
+
+    A prompt that has learnt nothing yet may write longer answers than one that has.
+    """
+    writing = fitted_head(group.engine, group.members[0]).writing
+    if writing is None:
+        return rates
+    prompts = prompts_of(group.members).only(0)
+    found: list[Written] = []
+    seconds = _seconds(lambda: found.extend(write(group.engine, inputs, prompts, writing)))
+    pieces = writing.beams * sum(min(len(one.pieces) + 1, writing.most) for one in found)
+    return replace(rates, write=seconds / len(inputs), pieces=pieces / len(found))
 
 
 def _record_rate(plan: GroupPlan, group: Group, inputs: Sequence[Encoded]) -> float:
     """Measure tokens per second of a look inside, if some run of the group asks for one."""
-    if not any(_looks_inside(run) for run in plan.runs):
+    if not any(looks_inside(run) for run in plan.runs):
         return float("inf")
     prompts = prompts_of(group.members)
-    tokens = _tokens(inputs) + len(inputs) * plan.runs[0].layout.prompt_length
+    tokens = tokens_of(inputs) + len(inputs) * plan.runs[0].layout.prompt_length
     return tokens / _seconds(
         lambda: look_inside(group.engine, inputs, prompts.vectors[0], prompts.lengths[0])
     )
@@ -197,65 +218,15 @@ def _seconds(compute: Callable[[], object]) -> float:
 
 
 def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
-    """Count the tokens of a group."""
-    cached, first = plan.choice.kind == "cached", plan.runs[0].settings
-    words = words_of(head_of(first), plan.card.labels, backbone)
-    behind = 0 if words is None else sum(map(len, words.branches))
-    encoder = build_encoder(plan.runs[0].layout, first, backbone)
-    tested = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
-    inputs, given = len(tested), plan.runs[0].layout.given_length
-    texts = _tokens(encoder.encode(tested)) + inputs * given
-    train, dev, read, longest = 0.0, 0.0, float(texts if cached else 0), 0
-    for run in plan.runs:
-        live = run.layout.prompt_length + run.settings.deep_places + behind
-        drawn, chosen_by = (encoder.encode(some) for some in (run.draw.train, run.draw.dev))
-        steps, epochs = _steps(run)
-        longest = max(longest, steps)
-        own = 0 if cached else _tokens(drawn) / len(drawn) + given
-        train += steps * run.settings.training.batch_size * (live + own)
-        again = [*chosen_by, *drawn] if _reads_examples(run) else chosen_by
-        dev += (epochs + 1) * (len(again) * live + (0 if cached else _tokens(again)))
-        dev += _tokens(drawn) + _tokens(chosen_by) if cached else 0
-        read += inputs * live + (0 if cached else texts)
-    if words is not None and first.baselines and not plan.trains_weights:
-        asked = 1 + bool(first.in_context_tokens)
-        read += asked * texts * len({run.settings.draw_seed for run in plan.runs})
-    recorded = _recorded_tokens(plan, encoder)
-    seconds = train / rates.train + dev / rates.dev + read / rates.read + recorded / rates.record
-    whole = round(dev + read + recorded)
-    return Estimate(len(plan.runs), plan.choice.kind, longest, round(train), whole, seconds)
-
-
-def _looks_inside(run: RunPlan) -> bool:
-    """Say whether a run records states or attention."""
-    return bool({"states", "attention"}.intersection(run.settings.record))
-
-
-def _recorded_tokens(plan: GroupPlan, encoder: Encoder) -> int:
-    """Count the tokens of the sentences that a group's runs look into."""
-    test, total = plan.data.splits["test"], 0
-    for run in filter(_looks_inside, plan.runs):
-        rows = chosen_items(test, run.settings.record_items, parallel=plan.card.parallel)
-        chosen = encoder.encode([test[row] for row in rows])
-        total += _tokens(chosen) + len(chosen) * run.layout.prompt_length
-    return total
-
-
-def _reads_examples(run: RunPlan) -> bool:
-    """Say whether a head takes class means from the training examples whenever dev is read."""
-    head = head_of(run.settings)
-    return isinstance(head, SimilaritySettings) and head.prototypes.examples > 0
-
-
-def _steps(run: RunPlan) -> tuple[int, int]:
-    """Count a run's steps and epochs."""
-    training = run.settings.training
-    of_epoch = -(-len(run.draw.train) // training.batch_size)
-    steps = of_epoch * training.epochs
-    steps = min(steps, training.max_steps or steps)
-    return steps, -(-steps // of_epoch)
-
-
-def _tokens(inputs: Sequence[Encoded]) -> int:
-    """Count the tokens of inputs."""
-    return sum(encoded.tokens for encoded in inputs)
+    """Count the tokens of a group, and say how long they take."""
+    counted, first = count_tokens(plan, backbone), plan.runs[0].settings
+    read, answering = counted.read, counted.read / rates.read
+    if rates.write:
+        ways = len(plan.runs) + (first.baselines and not plan.trains_weights)
+        answering = counted.inputs * ways * rates.write
+        read += counted.inputs * ways * rates.pieces
+    seconds = counted.train / rates.train + counted.dev / rates.dev + answering
+    seconds += counted.recorded / rates.record
+    whole = round(counted.dev + read + counted.recorded)
+    kind, train = plan.choice.kind, round(counted.train)
+    return Estimate(len(plan.runs), kind, counted.steps, train, whole, seconds)

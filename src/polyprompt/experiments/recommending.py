@@ -14,6 +14,7 @@ from polyprompt.experiments.results import Setting
 from polyprompt.experiments.store import RunFolder
 from polyprompt.languages.catalogue import language_name
 from polyprompt.report.score_tables import Table, percent, signed
+from polyprompt.scoring.metrics import title_of
 
 
 def recommendations(settings: Sequence[Setting], corpus: str | None) -> Recommendations:
@@ -79,6 +80,12 @@ def _check_alike(settings: Sequence[Setting]) -> None:
         for name in ("data_identity", "backbone_identity"):
             if setting.records[0][name] != first.records[0][name]:
                 raise StoreError(f"'{setting.title}' has other data or another backbone.")
+        if setting.summary.metric != first.summary.metric:
+            raise StoreError(
+                f"'{setting.title}' is measured by {title_of(setting.summary.metric)} and "
+                f"'{first.title}' by {title_of(first.summary.metric)}: settings of one task alone "
+                "can be recommended from."
+            )
 
 
 def recommendation_tables(found: Recommendations) -> list[Table]:

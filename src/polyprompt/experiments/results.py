@@ -65,7 +65,7 @@ class Setting:
             headline(self.summary),
             self.warnings,
             (
-                difference_table(self.summary),
+                *([difference_table(self.summary)] if self.summary.differences else ()),
                 script_table(self.summary),
                 language_table(self.summary),
             ),

@@ -15,6 +15,7 @@ from polyprompt.experiments.grid import points
 from polyprompt.experiments.plan import run_names
 from polyprompt.experiments.store import RunFolder
 from polyprompt.report.score_tables import Table, percent
+from polyprompt.scoring.metrics import title_of
 from polyprompt.study_settings import SearchSettings
 
 _SEEDS = {"seed", "draw_seed", "train_seed"}
@@ -191,13 +192,14 @@ def search_table(found: list[Choice]) -> Table:
             + (f" ({tried.epochs} epochs)" if tried.epochs else ""),
             percent(tried.accuracy),
             ", ".join(map(percent, tried.accuracies)),
-            f"{tried.loss:.3f}",
+            "–" if tried.loss is None else f"{tried.loss:.3f}",
             "chosen" if tried is choice.chosen else "",
         )
         for choice in found
         for tried in choice.tried
     ]
-    columns = ("arm", "point", "accuracy", "per draw", "loss", "")
+    metric = title_of(found[0].chosen.metric)
+    columns = ("arm", "point", metric, "per draw", "loss", "")
     title = "Search on the source language's dev split (%)"
     return Table(title, columns, tuple(rows), "llrlrl")
 

@@ -171,8 +171,9 @@ def _of_sourced(record: Mapping[str, Any]) -> list[str]:
     notes = []
     for name, files in record.get("sourced_parts", {}).items():
         paths = {one["path"] for one in files.values()}
-        each = "one per language" if len(paths) > 1 else "one for all languages"
-        notes.append(f"Texts are read with the frozen part '{name}' of earlier runs, {each}.")
+        each = ", one per language" if len(paths) > 1 else ", one for all languages"
+        each = each if len(files) > 1 else ""
+        notes.append(f"Texts are read with the frozen part '{name}' of earlier runs{each}.")
         without = record.get("without_part", {}).get(name, [])
         if without:
             named = ", ".join(map(language_name, without))
