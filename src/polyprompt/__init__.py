@@ -4,15 +4,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polyprompt.classifier import Classifier
+    from polyprompt.predictor import Predictor
 
-__all__ = ["Classifier", "__version__"]
+__all__ = ["Classifier", "Predictor", "__version__"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Load the Python front door when it is first asked for, so that ``--help`` stays quick."""
+    """Load the Python front doors when they are first asked for, so that ``--help`` stays quick."""
     if name == "Classifier":
         from polyprompt.classifier import Classifier
 
         return Classifier
+    if name == "Predictor":
+        from polyprompt.predictor import Predictor
+
+        return Predictor
     raise AttributeError(f"module 'polyprompt' has no attribute '{name}'")

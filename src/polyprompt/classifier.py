@@ -7,30 +7,20 @@ from tempfile import mkdtemp
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from polyprompt.capabilities import RunSettings
-from polyprompt.errors import ConfigError, DataError, StoreError, nearest
-from polyprompt.experiments.assemble import longest_branch
+from polyprompt.errors import ConfigError, DataError, StoreError, listing, nearest
 from polyprompt.experiments.compatibility import check_fit
 from polyprompt.experiments.config import build_study
-from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.fitting import fit_examples, own_card
-from polyprompt.experiments.reopen import (
-    check_language,
-    engine_for,
-    layout_of,
-    load_parts,
-    put_sourced,
-    settings_of,
-)
-from polyprompt.experiments.store import RunFolder, find_run
+from polyprompt.experiments.store import RunFolder
 from polyprompt.models.backbone import Backbone
-from polyprompt.models.load import load_backbone, load_pair, reading_settings
-from polyprompt.prediction.predict import answer
+from polyprompt.models.load import load_pair
+from polyprompt.predictor import Predictor
 from polyprompt.records import Example
 
+Text = str | Mapping[str, str]
 ROWS_PER_READ = 256
 _OF_A_FIT = (
     "backbone",
@@ -97,6 +87,8 @@ class Classifier:
         """
         self._settings = fit_settings(**settings)
         self._loaded: tuple[Backbone, Backbone] | None = None
+        self._predictor: Predictor | None = None
+        self._language = ""
         self.labels, self.folder = (), None
 
     def fit(
@@ -126,8 +118,7 @@ class Classifier:
         backbone, reader = self._loaded
         for _ in fit_examples(self._settings, card, examples, backbone, reader, folder):
             pass
-        run = RunFolder(folder)
-        return self._open(run, settings_of(run), reader)
+        return self._open(Predictor(RunFolder(folder), reader))
 
     @classmethod
     def load(cls, folder: str | Path, language: str = "") -> "Classifier":
@@ -142,29 +133,23 @@ class Classifier:
             StoreError: There is no complete run, or its files are broken.
             ConfigError: The run has parts per language, and none of this one.
         """
-        run = find_run(Path(folder))
-        settings = settings_of(run)
-        backbone = load_backbone(reading_settings(settings.backbone))
-        trained_on = run.record()["backbone_identity"]
-        if backbone.facts.identity != trained_on:
-            raise StoreError(
-                f"{backbone.facts.name} is not the model that {run.path} was trained on: its files "
-                f"have changed (identity {backbone.facts.identity}, then {trained_on}). Bring the "
-                "old files back, or fit again."
-            )
-        return cls()._open(run, settings, backbone, language)
+        return cls()._open(Predictor.load(folder), language)
 
-    def predict(self, texts: Sequence[str]) -> list[str]:
+    def predict(self, texts: Sequence[Text]) -> list[str]:
         """Answer with the most probable label of each text."""
         return [self.labels[i] for i in self.predict_proba(texts).argmax(1)]
 
-    def predict_proba(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Give the probability of every label for each text, N × C."""
+    def predict_proba(self, texts: Sequence[Text]) -> NDArray[np.float32]:
+        """Give the probability of every label for each text, N × C.
+
+        Args:
+            texts: Of a task with several fields, the texts by the fields' names.
+        """
         parts = list(self.stream(texts))
         empty = np.zeros((0, len(self.labels)), dtype=np.float32)
         return np.stack(parts) if parts else empty
 
-    def stream(self, texts: Iterable[str]) -> Iterator[NDArray[np.float32]]:
+    def stream(self, texts: Iterable[Text]) -> Iterator[NDArray[np.float32]]:
         """Answer an endless stream in order and bounded memory.
 
         Yields:
@@ -175,62 +160,47 @@ class Classifier:
             DataError: A text is empty; names its place.
         """
         _check_list(texts, "texts")
-        if self.folder is None:
+        predictor = self._predictor
+        if predictor is None:
             raise StoreError(
                 "The classifier has not been fitted. Call fit or Classifier.load first."
             )
-        numbered = iter(enumerate(texts))
+        numbered = iter(enumerate(texts, start=1))
         while rows := list(islice(numbered, ROWS_PER_READ)):
-            yield from self._answer(rows)
+            given = [_fields(predictor, number, text) for number, text in rows]
+            languages = [self._language] * len(given)
+            for one in predictor.answer(given, languages, first=rows[0][0]):
+                yield np.array(one.probabilities, dtype=np.float32)
 
-    def _open(
-        self, run: RunFolder, settings: RunSettings, backbone: Backbone, language: str = ""
-    ) -> "Classifier":
-        """Take settings, parts and head from a run's folder."""
-        record = run.record()
-        if record.get("kind") == "text":
+    def _open(self, predictor: Predictor, language: str = "") -> "Classifier":
+        """Answer with a run."""
+        if predictor.writes:
             raise StoreError(
-                f"{run.path} writes its answers (head.kind=generator), and a classifier gives a "
-                "probability per label. Its answers to the test items are in predictions.parquet; "
-                "for new texts run the study with head.kind=verbalizer."
+                f"{predictor.folder} writes its answers (head.kind=generator), and a classifier "
+                "gives a probability per label. Take polyprompt.Predictor, or polyprompt predict."
             )
-        if record.get("kind", "classification") != "classification":
-            raise StoreError(
-                f"The task of {run.path} is a {record['kind']} task; a classifier of texts needs a "
-                "classification task."
-            )
-        if len(record["fields"]) != 1:
-            raise StoreError(
-                f"The task of {run.path} has the fields {record['fields']}; a classifier "
-                "of texts needs a task with one."
-            )
-        (self._field,) = record["fields"]
-        self.labels = tuple(record["labels"])
-        layout = layout_of(settings, record)
-        check_language(run, language)
-        sourced = put_sourced(run, settings, backbone, language)
-        self._language = language
-        self._head, self._prompts = load_parts(run, settings, layout, backbone)
-        self._engine = engine_for(settings, layout, backbone, self._head.branches)
-        continued = longest_branch(self._head.branches)
-        self._encoder = build_encoder(
-            layout, settings, backbone, continued=continued, sourced=sourced
-        )
-        self.folder = run.path
+        predictor.check_language(language)
+        self._predictor, self._language = predictor, language
+        self.labels, self.folder = predictor.labels, predictor.folder
         return self
 
-    def _answer(self, rows: Sequence[tuple[int, str]]) -> NDArray[np.float32]:
-        """Answer some texts together."""
-        examples = []
-        for number, text in rows:
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"Text {number + 1} is empty.")
-            examples.append(Example(str(number), self._language, {self._field: text}))
-        inputs = self._encoder.encode(examples)
-        scores = np.zeros((len(inputs), len(self.labels)), dtype=np.float32)
-        for batch in answer(self._engine, self._prompts, [self._head], inputs, bare=False):
-            scores[batch.rows] = batch.scores[0]
-        return torch.softmax(torch.from_numpy(scores), dim=1).numpy()
+
+def _fields(predictor: Predictor, number: int, text: Text) -> Mapping[str, str]:
+    """Give a row's texts by the names of the fields.
+
+    Raises:
+        DataError: It has one text where several are expected, or an empty one.
+    """
+    if isinstance(text, Mapping):
+        return text
+    if len(predictor.fields) > 1:
+        raise DataError(
+            f"Text {number} is of the type {type(text).__name__}; the task of {predictor.folder} "
+            f"has several texts a row: expected a mapping with {listing(predictor.fields)}."
+        )
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"Text {number} is empty.")
+    return dict.fromkeys(predictor.fields, text)
 
 
 def own_examples(

@@ -134,6 +134,13 @@ def predict(
         str, typer.Argument(help="CSV, TSV, JSON lines or plain lines; - is standard input.")
     ],
     text_column: Annotated[str, typer.Option(help="Column or key of the texts.")] = "text",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FIELD=COLUMN: of a task with several texts a row, where a column is named "
+            "otherwise than the field; repeatable."
+        ),
+    ] = None,
     file_format: Annotated[
         str,
         typer.Option(
@@ -147,17 +154,23 @@ def predict(
         str,
         typer.Option(help="Of the texts, for a run with parts per language, e.g. swh_Latn."),
     ] = "",
+    language_column: Annotated[
+        str, typer.Option(help="Column or key of each row's language, in place of --language.")
+    ] = "",
 ) -> None:
-    """Label texts: a label and a probability per label for every row, in order."""
-    from polyprompt.classifier import Classifier
-    from polyprompt.cli.rows import open_rows, write_rows
+    """Answer rows, in order: a label with probabilities, or what the model writes."""
+    from polyprompt.cli.rows import Wanted, open_rows, write_rows
     from polyprompt.errors import DataError
+    from polyprompt.predictor import Predictor
     from polyprompt.tables import replacing
 
-    with open_rows(file, file_format, text_column) as rows:
-        classifier = Classifier.load(run, language)
+    fields = _columns_of(run, text_column, column or [])
+    with open_rows(file, file_format, Wanted(fields, language_column, language)) as rows:
+        predictor = Predictor.load(run)
+        if not language_column:
+            predictor.check_language(language)
         if output == "-":
-            write_rows(rows, classifier, sys.stdout)
+            write_rows(rows, predictor, sys.stdout)
             return
         fault: DataError | None = None
         with (
@@ -165,11 +178,35 @@ def predict(
             temporary.open("w", encoding="utf-8", newline="") as stream,
         ):
             try:
-                write_rows(rows, classifier, stream)
+                write_rows(rows, predictor, stream)
             except DataError as error:  # what is answered is kept
                 fault = error
         if fault is not None:
             raise fault
+
+
+def _columns_of(run: Path, text_column: str, given: list[str]) -> dict[str, str]:
+    """Say which column has each of the texts of a run's task.
+
+    Raises:
+        ConfigError: A column is given for no field.
+    """
+    from polyprompt.errors import ConfigError, listing, nearest
+    from polyprompt.experiments.store import find_run
+
+    fields = find_run(run).record()["fields"]
+    columns = {field: field if len(fields) > 1 else text_column for field in fields}
+    for pair in given:
+        field, equals, name = pair.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"Cannot read --column '{pair}': expected FIELD=COLUMN.")
+        if field not in columns:
+            raise ConfigError(
+                f"--column {pair}: the task has no field '{field}'.{nearest(field, fields)} It "
+                f"has: {listing(fields)}."
+            )
+        columns[field] = name
+    return columns
 
 
 def _descriptions(pairs: list[str]) -> dict[str, str]:

@@ -1,18 +1,18 @@
-"""Streams rows of CSV, TSV, JSON lines or plain lines through a classifier, in order."""
+"""Streams rows of CSV, TSV, JSON lines or plain lines through a finished run, in order."""
 
 import csv
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from polyprompt.errors import DataError, listing, nearest
+from polyprompt.errors import ConfigError, DataError, listing, nearest
 
 if TYPE_CHECKING:
-    from polyprompt.classifier import Classifier
+    from polyprompt.predictor import Answer, Predictor
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
 ROWS_PER_BLOCK = 256
@@ -26,12 +26,34 @@ class Row:
     """One row as it was read.
 
     Attributes:
-        text: What is to be labelled.
+        texts: What is to be answered, by the names of the task's fields.
+        language: SIB-200 code; empty where it is not known.
         value: The cells of a table, or the object of a JSON line.
     """
 
-    text: str
+    texts: Mapping[str, str]
+    language: str
     value: Any
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of a row.
+
+    Attributes:
+        fields: Columns or keys of the task's texts, by the fields' names.
+        language: Column or key of a row's language; empty where all rows have the same.
+        default: The language of all rows; empty where it is not known.
+    """
+
+    fields: Mapping[str, str]
+    language: str = ""
+    default: str = ""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that there have to be."""
+        return tuple(filter(None, [*self.fields.values(), self.language]))
 
 
 @dataclass(frozen=True)
@@ -52,8 +74,13 @@ class Rows:
 
 
 @contextmanager
-def open_rows(file: str, kind: str, text_column: str) -> Iterator[Rows]:
+def open_rows(file: str, kind: str, wanted: Wanted) -> Iterator[Rows]:
     """Open a file or standard input and check what can be checked before reading on.
+
+    Args:
+        file: ``-`` is standard input.
+        kind: One of ``FORMATS``; by the file's ending if empty.
+        wanted: What is read of a row.
 
     Raises:
         DataError: There is no such file, format or column, or it is empty or no UTF-8 text.
@@ -75,16 +102,15 @@ def open_rows(file: str, kind: str, text_column: str) -> Iterator[Rows]:
             except OSError as error:
                 raise DataError(f"Cannot read {file}: {error.strerror}.") from error
             where = file
-        yield _rows(stream, kind, text_column, where)
+        yield _rows(stream, kind, wanted, where)
 
 
-def _rows(stream: TextIO, kind: str, text_column: str, where: str) -> Rows:
+def _rows(stream: TextIO, kind: str, wanted: Wanted, where: str) -> Rows:
     """Begin to read a stream."""
     if kind == "lines":
-        lines = (line.rstrip("\r\n") for line in _decoded(stream, where))
-        return Rows(kind, ("text",), (Row(line, [line]) for line in lines), where)
+        return Rows(kind, ("text",), _line_rows(stream, wanted, where), where)
     if kind == "jsonl":
-        return Rows(kind, (), _json_rows(stream, text_column, where), where)
+        return Rows(kind, (), _json_rows(stream, wanted, where), where)
     csv.field_size_limit(_LONGEST_CELL)
     lines = _decoded(stream, where)
     if kind == "tsv":
@@ -94,13 +120,32 @@ def _rows(stream: TextIO, kind: str, text_column: str, where: str) -> Rows:
     columns = tuple(next(reader, ()))
     if not columns:
         raise DataError(f"{where} is empty; expected a line of column names.")
-    if text_column not in columns:
+    for column in wanted.columns:
+        if column not in columns:
+            option = "--text-column" if len(wanted.fields) == 1 else "--column FIELD=COLUMN"
+            option = "--language-column" if column == wanted.language else option
+            raise DataError(
+                f"{where} has no column '{column}'.{nearest(column, columns)} It has: "
+                f"{listing(columns)}. Name it with {option}."
+            )
+    return Rows(kind, columns, _table_rows(reader, columns, wanted, where), where)
+
+
+def _line_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
+    """Read plain lines, each a text.
+
+    Raises:
+        DataError: A row has several texts, or a language.
+    """
+    if len(wanted.columns) > 1:
         raise DataError(
-            f"{where} has no column '{text_column}'.{nearest(text_column, columns)} It has: "
-            f"{listing(columns)}. Name it with --text-column."
+            f"{where}: a plain line is one text, and a row has {listing(wanted.columns)} here. "
+            "Give CSV, TSV or JSON lines (--format)."
         )
-    place = columns.index(text_column)
-    return Rows(kind, columns, _table_rows(reader, len(columns), place, where), where)
+    (field,) = wanted.fields
+    for line in _decoded(stream, where):
+        text = line.rstrip("\r\n")
+        yield Row({field: text}, wanted.default, [text])
 
 
 def _decoded(stream: TextIO, where: str) -> Iterator[str]:
@@ -113,20 +158,23 @@ def _decoded(stream: TextIO, where: str) -> Iterator[str]:
         ) from error
 
 
-def _table_rows(reader: Any, width: int, place: int, where: str) -> Iterator[Row]:
+def _table_rows(reader: Any, columns: Sequence[str], wanted: Wanted, where: str) -> Iterator[Row]:
     """Read the rows of a table; one with too many or too few cells is an error."""
+    places = {field: columns.index(column) for field, column in wanted.fields.items()}
+    spoken = columns.index(wanted.language) if wanted.language else None
     for cells in reader:
         if not cells:
             continue
-        if len(cells) != width:
+        if len(cells) != len(columns):
             raise DataError(
-                f"{where}, line {reader.line_num}: the row does not have {width} cells but "
+                f"{where}, line {reader.line_num}: the row does not have {len(columns)} cells but "
                 f"{len(cells)}. A text with the separator in it needs quotation marks around it."
             )
-        yield Row(cells[place], cells)
+        texts = {field: cells[place] for field, place in places.items()}
+        yield Row(texts, wanted.default if spoken is None else cells[spoken].strip(), cells)
 
 
-def _json_rows(stream: TextIO, text_column: str, where: str) -> Iterator[Row]:
+def _json_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
     """Read the objects of JSON lines; empty lines are passed over."""
     for number, line in enumerate(_decoded(stream, where), start=1):
         if not line.strip():
@@ -135,44 +183,73 @@ def _json_rows(stream: TextIO, text_column: str, where: str) -> Iterator[Row]:
             value = json.loads(line)
         except ValueError as error:
             raise DataError(f"{where}, line {number}: not JSON ({error}).") from error
-        if not isinstance(value, dict) or not isinstance(value.get(text_column), str):
-            raise DataError(
-                f"{where}, line {number}: expected an object with a text '{text_column}'."
-            )
-        yield Row(value[text_column], value)
+        own = value if isinstance(value, dict) else {}
+        for column in wanted.columns:
+            if not isinstance(own.get(column), str):
+                raise DataError(
+                    f"{where}, line {number}: expected an object with a text '{column}'."
+                )
+        texts = {field: own[column] for field, column in wanted.fields.items()}
+        spoken = own[wanted.language].strip() if wanted.language else wanted.default
+        yield Row(texts, spoken, own)
 
 
-def write_rows(rows: Rows, classifier: "Classifier", stream: TextIO) -> None:
+def write_rows(rows: Rows, predictor: "Predictor", stream: TextIO) -> None:
     """Answer block after block and write each row with all it had.
 
     Raises:
         DataError: A row cannot be used; all rows before it are written.
     """
-    names = ["prediction", *(f"probability:{label}" for label in classifier.labels)]
+    names = ["prediction", *(f"probability:{label}" for label in predictor.labels)]
+    if predictor.writes:
+        names = ["prediction", *(["written"] if predictor.labels else []), "log_probability"]
     writer = _json_writer if rows.kind == "jsonl" else _table_writer
     write = writer(rows, names, stream)
     block: list[Row] = []
 
     def answer() -> None:
         if block:
-            probabilities = classifier.predict_proba([row.text for row in block])
-            for row, values in zip(block, probabilities, strict=True):
-                write(row.value, classifier.labels[int(values.argmax())], values.tolist())
+            languages = [row.language for row in block]
+            found = predictor.answer([row.texts for row in block], languages)
+            for row, one in zip(block, found, strict=True):
+                write(row.value, _cells(one, predictor))
             block.clear()
         stream.flush()
 
     try:
         for number, row in enumerate(rows.items, start=1):
-            if not row.text.strip():
+            fault = _fault(row, predictor)
+            if fault:
                 raise DataError(
-                    f"{rows.where}, row {number}: the text is empty. The {number - 1} rows before "
-                    "it are written. Take it out and run again."
+                    f"{rows.where}, row {number}: {fault} The {number - 1} rows before it are "
+                    "written. Take it out and run again."
                 )
             block.append(row)
             if len(block) == ROWS_PER_BLOCK:
                 answer()
     finally:
         answer()
+
+
+def _fault(row: Row, predictor: "Predictor") -> str:
+    """Say what is wrong with a row; nothing if it can be answered."""
+    empty = [name for name, text in row.texts.items() if not text.strip()]
+    if empty:
+        named = "" if len(row.texts) == 1 else f" '{empty[0]}'"
+        return f"the text{named} is empty."
+    try:
+        predictor.check_language(row.language)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def _cells(one: "Answer", predictor: "Predictor") -> list[Any]:
+    """Give what is added to a row."""
+    if not predictor.writes:
+        return [one.prediction, *one.probabilities]
+    written = [one.written] if predictor.labels else []
+    return [one.prediction, *written, one.mean_log]
 
 
 def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
@@ -185,8 +262,9 @@ def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
         table = csv.writer(stream, lineterminator="\n")
     table.writerow([*rows.columns, *(_free(name, rows.columns) for name in names)])
 
-    def write(cells: list[str], label: str, probabilities: list[float]) -> None:
-        table.writerow([*cells, label, *(f"{p:.6f}" for p in probabilities)])
+    def write(cells: list[str], answer: list[Any]) -> None:
+        told = (f"{own:.6f}" if isinstance(own, float) else own for own in answer)
+        table.writerow([*cells, *told])
 
     return write
 
@@ -194,9 +272,9 @@ def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
 def _json_writer(_rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
     """Return what writes an object with the answer added."""
 
-    def write(value: dict[str, Any], label: str, probabilities: list[float]) -> None:
-        answers = [label, *(round(p, 6) for p in probabilities)]
-        added = {_free(name, value): a for name, a in zip(names, answers, strict=True)}
+    def write(value: dict[str, Any], answer: list[Any]) -> None:
+        told = [round(own, 6) if isinstance(own, float) else own for own in answer]
+        added = {_free(name, value): a for name, a in zip(names, told, strict=True)}
         stream.write(json.dumps(value | added, ensure_ascii=False) + "\n")
 
     return write

@@ -135,7 +135,8 @@ class Encoder:
 
     def _given(self, segment: Given, example: Example) -> ChunkPieces:
         """Give the tokens of a frozen soft prompt, none if the example's language has none."""
-        ids = self._sourced.words.get(segment.name, {}).get(example.language, ())
+        own = self._sourced.words.get(segment.name, {})
+        ids = own.get(example.language, own.get("", ()))  # one of all languages is under ""
         nothing = np.zeros(len(ids), dtype=bool)
         return ChunkPieces(
             np.asarray(ids, dtype=np.int64), np.full(len(ids), -1), nothing, None, _NONE

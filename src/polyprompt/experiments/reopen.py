@@ -42,16 +42,15 @@ def layout_of(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
     return layout.with_given(settings.sourced).with_instructions(settings.instructions)
 
 
-def put_sourced(
-    run: RunFolder, settings: RunSettings, backbone: Backbone, language: str
-) -> Sourced:
+def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> Sourced:
     """Put the frozen parts of earlier runs in place that a run was made with.
+
+    A part for all languages is that of texts whose language is not known, too.
 
     Args:
         run: The run.
         settings: Its own.
         backbone: Loaded.
-        language: Of the texts that will be read; empty where it is not known.
 
     Raises:
         StoreError: A file is gone, or is not what it was.
@@ -63,7 +62,7 @@ def put_sourced(
     }
     for name, own in files.items():
         if LANGUAGE not in (settings.sourced[name].source or ""):  # one for all languages
-            own[language] = next(iter(own.values()))
+            own[""] = next(iter(own.values()))
     known = {one["path"]: one["sha256"] for own in record.values() for one in own.values()}
     for path, sha256 in known.items():
         _check_unchanged(Path(path), sha256, run)
