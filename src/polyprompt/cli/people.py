@@ -159,7 +159,8 @@ def predict(
     ] = "",
 ) -> None:
     """Answer rows, in order: a label with probabilities, or what the model writes."""
-    from polyprompt.cli.rows import Wanted, open_rows, write_rows
+    from polyprompt.cli.answers import write_rows
+    from polyprompt.cli.rows import Wanted, open_rows
     from polyprompt.errors import DataError
     from polyprompt.predictor import Predictor
     from polyprompt.tables import replacing

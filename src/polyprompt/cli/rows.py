@@ -1,4 +1,4 @@
-"""Streams rows of CSV, TSV, JSON lines or plain lines through a finished run, in order."""
+"""Reads rows of CSV, TSV, JSON lines or plain lines, one after the other."""
 
 import csv
 import json
@@ -7,15 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
-from polyprompt.errors import ConfigError, DataError, listing, nearest
-
-if TYPE_CHECKING:
-    from polyprompt.predictor import Answer, Predictor
+from polyprompt.errors import DataError, listing, nearest
 
 FORMATS = ("csv", "tsv", "jsonl", "lines")
-ROWS_PER_BLOCK = 256
 _ENDINGS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 _BINARY = {".parquet", ".xlsx", ".xls", ".gz", ".zip"}
 _LONGEST_CELL = 2**31 - 1
@@ -177,109 +173,23 @@ def _table_rows(reader: Any, columns: Sequence[str], wanted: Wanted, where: str)
 def _json_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
     """Read the objects of JSON lines; empty lines are passed over."""
     for number, line in enumerate(_decoded(stream, where), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{where}, line {number}: not JSON ({error}).") from error
-        own = value if isinstance(value, dict) else {}
-        for column in wanted.columns:
-            if not isinstance(own.get(column), str):
-                raise DataError(
-                    f"{where}, line {number}: expected an object with a text '{column}'."
-                )
-        texts = {field: own[column] for field, column in wanted.fields.items()}
-        spoken = own[wanted.language].strip() if wanted.language else wanted.default
-        yield Row(texts, spoken, own)
+        if line.strip():
+            yield _json_row(line, wanted, f"{where}, line {number}")
 
 
-def write_rows(rows: Rows, predictor: "Predictor", stream: TextIO) -> None:
-    """Answer block after block and write each row with all it had.
+def _json_row(line: str, wanted: Wanted, where: str) -> Row:
+    """Read one object.
 
     Raises:
-        DataError: A row cannot be used; all rows before it are written.
+        DataError: It is none, or a text is missing.
     """
-    names = ["prediction", *(f"probability:{label}" for label in predictor.labels)]
-    if predictor.writes:
-        names = ["prediction", *(["written"] if predictor.labels else []), "log_probability"]
-    writer = _json_writer if rows.kind == "jsonl" else _table_writer
-    write = writer(rows, names, stream)
-    block: list[Row] = []
-
-    def answer() -> None:
-        if block:
-            languages = [row.language for row in block]
-            found = predictor.answer([row.texts for row in block], languages)
-            for row, one in zip(block, found, strict=True):
-                write(row.value, _cells(one, predictor))
-            block.clear()
-        stream.flush()
-
     try:
-        for number, row in enumerate(rows.items, start=1):
-            fault = _fault(row, predictor)
-            if fault:
-                raise DataError(
-                    f"{rows.where}, row {number}: {fault} The {number - 1} rows before it are "
-                    "written. Take it out and run again."
-                )
-            block.append(row)
-            if len(block) == ROWS_PER_BLOCK:
-                answer()
-    finally:
-        answer()
-
-
-def _fault(row: Row, predictor: "Predictor") -> str:
-    """Say what is wrong with a row; nothing if it can be answered."""
-    empty = [name for name, text in row.texts.items() if not text.strip()]
-    if empty:
-        named = "" if len(row.texts) == 1 else f" '{empty[0]}'"
-        return f"the text{named} is empty."
-    try:
-        predictor.check_language(row.language)
-    except ConfigError as error:
-        return str(error)
-    return ""
-
-
-def _cells(one: "Answer", predictor: "Predictor") -> list[Any]:
-    """Give what is added to a row."""
-    if not predictor.writes:
-        return [one.prediction, *one.probabilities]
-    written = [one.written] if predictor.labels else []
-    return [one.prediction, *written, one.mean_log]
-
-
-def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
-    """Write the head of a table; returns what writes a row."""
-    if rows.kind == "tsv":
-        table = csv.writer(
-            stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None
-        )
-    else:
-        table = csv.writer(stream, lineterminator="\n")
-    table.writerow([*rows.columns, *(_free(name, rows.columns) for name in names)])
-
-    def write(cells: list[str], answer: list[Any]) -> None:
-        told = (f"{own:.6f}" if isinstance(own, float) else own for own in answer)
-        table.writerow([*cells, *told])
-
-    return write
-
-
-def _json_writer(_rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
-    """Return what writes an object with the answer added."""
-
-    def write(value: dict[str, Any], answer: list[Any]) -> None:
-        told = [round(own, 6) if isinstance(own, float) else own for own in answer]
-        added = {_free(name, value): a for name, a in zip(names, told, strict=True)}
-        stream.write(json.dumps(value | added, ensure_ascii=False) + "\n")
-
-    return write
-
-
-def _free(name: str, taken: Any) -> str:
-    """Give a name that the row does not have yet."""
-    return f"polyprompt:{name}" if name in taken else name
+        value = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where}: not JSON ({error}).") from error
+    own = value if isinstance(value, dict) else {}
+    for column in wanted.columns:
+        if not isinstance(own.get(column), str):
+            raise DataError(f"{where}: expected an object with a text '{column}'.")
+    texts = {field: own[column] for field, column in wanted.fields.items()}
+    return Row(texts, own[wanted.language].strip() if wanted.language else wanted.default, own)
