@@ -426,7 +426,7 @@ def test_a_study_of_tagged_sentences(tagged_task, tiny_folder, tmp_path, parts):
         parts
     ):  # the others leave what a random model computes nearly as it is
         assert summary.overall.accuracy.mean > 0.8
-    with pytest.raises(StoreError, match="tagging task; a classifier of texts needs"):
+    with pytest.raises(StoreError, match="is a tagging task; texts are answered one by one"):
         Classifier.load(folders[0].path)
 
 

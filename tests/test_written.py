@@ -353,6 +353,7 @@ def test_the_likeliest_window_answers():
 
 def test_lists_that_were_written_for_windows_of_a_text_are_united():
     tokenizer, encoder = tiny_tokenizer(), encoder_of()
+    tokenizer.add_tokens(["$"])
     read = asked(encoder, [question("a b c d e f g " * 3), question("x")], Windowing(4, lists=True))
     count = len(read.inputs) - 1
     assert count > 2

@@ -67,7 +67,7 @@ def tiny_tokenizer(*, masks: bool = False, sentinels: int = 0) -> PreTrainedToke
         "<unk>",
         *string.ascii_letters,
         *string.digits,
-        *" .,:!?'-$",
+        *" .,:!?'-",
         *(["<mask>"] if masks else []),
         *(f"<extra_id_{number}>" for number in range(sentinels)),
     ]
