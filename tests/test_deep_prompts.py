@@ -307,6 +307,23 @@ def test_a_runs_company_and_its_passes_change_nothing_of_dropout(kind, toy_study
             np.testing.assert_allclose(alone[size], own, atol=5e-4)
 
 
+def test_nothing_is_dropped_once_training_is_over(toy_study, tmp_path):
+    folder = tmp_path / "backbone"
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    value = toy_study | {
+        "backbone": {"name": str(folder), "max_tokens": 48}, "layout": "{text}", "grid": {"seed": [0]},
+        "head": {"kind": "classifier", "dropout": 0.5}, "baselines": False,
+        "parts": {"task": {"kind": "deep_prompt", "length": 4, "dropout": 0.5}},
+    }  # fmt: skip
+    study = build_study(value, "toy")
+    list(run_study(study))
+    (run,) = study_folders(study)
+    texts = pl.read_parquet(Path(value["data"]) / "test.parquet")["text"].to_list()
+    theirs = torch.tensor(run.predictions()["scores"].to_list()).softmax(1).numpy()
+    np.testing.assert_allclose(Classifier.load(run.path).predict_proba(texts), theirs, atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gpt2"])
 @pytest.mark.parametrize("position", ["prefix", "suffix"])
 def test_a_run_that_reads_in_half_precision_answers_as_it_did(kind, position, toy_study, tmp_path):

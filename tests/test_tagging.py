@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as RawTokenizer
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from polyprompt import Predictor
 from polyprompt.analysis.summary import item_values, summarise
 from polyprompt.analysis.transfer import accuracy_table
 from polyprompt.baselines.text import word_tags
@@ -43,6 +44,7 @@ from polyprompt.tasks.layout import parse_layout
 from polyprompt.training.loop import add_gradients
 from polyprompt.training.member import Member, label_tensor
 from polyprompt.tuning.linear_map import LinearMap
+from programs import called
 
 TAGS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 
@@ -426,8 +428,25 @@ def test_a_study_of_tagged_sentences(tagged_task, tiny_folder, tmp_path, parts):
         parts
     ):  # the others leave what a random model computes nearly as it is
         assert summary.overall.accuracy.mean > 0.8
-    with pytest.raises(StoreError, match="is a tagging task; texts are answered one by one"):
+    if "all" in parts:  # its weights are not kept
+        return
+    with pytest.raises(StoreError, match=r"tags words.*polyprompt\.Predictor"):
         Classifier.load(folders[0].path)
+    mine = own.filter(run=folders[0].name)
+    texts = pl.read_parquet(tagged_task[1] / "tagged.parquet").filter(split="test")
+    rows = mine.join(texts, on=["id", "language"], maintain_order="left")
+    answers = Predictor.load(folders[0].path).answer(
+        [{"text": " ".join(words)} for words in rows["tokens_right"]]
+    )
+    assert [one.prediction for one in answers] == rows["prediction"].to_list()
+    for one, scores_ in zip(answers, rows["scores"], strict=True):
+        assert one.probabilities == pytest.approx(scores_.to_list(), abs=1e-4)
+    lines = "\n".join(" ".join(words) for words in rows["tokens_right"][:2])
+    done = called("predict", str(folders[0].path), "-", text=lines)
+    assert done.returncode == 0, done.stderr
+    told = pl.read_csv(done.stdout.encode())
+    assert told.columns == ["text", "prediction", "probabilities"]
+    assert told["prediction"].to_list() == rows["prediction"][:2].to_list()
 
 
 def test_what_does_not_go_with_tagging_is_refused(tagged_task, tiny_folder, tmp_path, toy_study):

@@ -179,6 +179,11 @@ class Classifier:
                 f"{predictor.folder} writes its answers (head.kind=generator), and a classifier "
                 "gives a probability per label. Take polyprompt.Predictor, or polyprompt predict."
             )
+        if predictor.tags:
+            raise StoreError(
+                f"{predictor.folder} tags words, and a classifier gives one label per text. Take "
+                "polyprompt.Predictor, or polyprompt predict."
+            )
         predictor.check_language(language)
         self._predictor, self._language = predictor, language
         self.labels, self.folder = predictor.labels, predictor.folder

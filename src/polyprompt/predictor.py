@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 from scipy.special import softmax
 
 from polyprompt.data.windows import Asked, Windowing, asked
@@ -25,11 +25,11 @@ from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.head_settings import GeneratorSettings
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
-from polyprompt.prediction.predict import answer
+from polyprompt.prediction.predict import Collected, answer
 from polyprompt.prediction.written import columns_of, written_answers
 from polyprompt.records import Example
 
-KINDS = ("classification", "text")
+KINDS = ("classification", "tagging", "text")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,10 @@ class Answer:
     """An answer to one row.
 
     Attributes:
-        prediction: A label; a text where answers are texts of their own.
-        probabilities: Of the labels, in their order; empty where the answer is written.
+        prediction: A label; the words' tags joined by spaces; a text where answers are texts of
+            their own.
+        probabilities: Of the labels, in their order; where words are tagged, of every word's tag;
+            empty where the answer is written.
         written: What was written, before it was read as a label; None where labels are scored.
         mean_log: Mean log-probability of what was written (nats a piece); None as well.
     """
@@ -56,12 +58,14 @@ class Predictor:
         fields: The texts of a row.
         labels: In the order of the probabilities; empty where answers are texts of their own.
         writes: Whether answers are written, and have no probability per label.
+        tags: Whether words are tagged, those between spaces.
         folder: Of the run.
     """
 
     fields: tuple[str, ...]
     labels: tuple[str, ...]
     writes: bool
+    tags: bool
     folder: Path
 
     def __init__(self, run: RunFolder, backbone: Backbone) -> None:
@@ -78,8 +82,8 @@ class Predictor:
         kind = record.get("kind", "classification")
         if kind not in KINDS:
             raise StoreError(
-                f"The task of {run.path} is a {kind} task; texts are answered one by one with runs "
-                "of classification tasks, or of tasks whose answers are written."
+                f"The task of {run.path} is a {kind} task; new rows are answered with runs of "
+                "classification and tagging tasks, and of tasks whose answers are written."
             )
         layout = layout_of(settings, record)
         sourced = put_sourced(run, settings, backbone)
@@ -94,7 +98,7 @@ class Predictor:
         self.fields, self.labels = tuple(record["fields"]), tuple(record["labels"])
         head = head_of(settings)
         self._reader, self._windowing = reader_of(head, backbone), None
-        self.writes = self._reader is not None
+        self.writes, self.tags = self._reader is not None, kind == "tagging"
         if isinstance(head, GeneratorSettings) and head.stride is not None:
             self._windowing = Windowing(head.stride, lists=record["metric"] == "span_f1")
 
@@ -172,25 +176,34 @@ class Predictor:
                     f"Row {number}: {own} is {'missing' if text is None else 'empty'}. A row has "
                     f"{listing(self.fields)}."
                 )
+        if self.tags:
+            (name,) = self.fields
+            words = row[name].split()
+            return Example(str(number), language, {name: " ".join(words)}, words=tuple(words))
         return Example(str(number), language, {name: row[name] for name in self.fields})
 
     def _scored(self, read: Asked) -> list[Answer]:
         """Score the labels."""
-        scores = np.zeros((len(read.inputs), len(self.labels)), dtype=np.float32)
+        collected = Collected(1, read.inputs, len(self.labels), 0)
         for batch in answer(self._engine, self._prompts, [self._head], read.inputs, bare=False):
-            scores[batch.rows] = batch.scores[0]
-        found = softmax(scores, axis=1)
-        return [Answer(self.labels[int(own.argmax())], tuple(own.tolist())) for own in found]
+            collected.add(batch)
+        found = softmax(collected.scores[0], axis=1)
+        if not self.tags:
+            return [Answer(self.labels[int(own.argmax())], tuple(own.tolist())) for own in found]
+        words = [found[slice(*pair)] for pair in pairwise(collected.starts)]
+        tags = [" ".join(self.labels[i] for i in own.argmax(1)) for own in words]
+        sure = [tuple(own.max(1).tolist()) for own in words]
+        return [Answer(*pair) for pair in zip(tags, sure, strict=True)]
 
     def _written(self, read: Asked) -> list[Answer]:
         """Have answers written, and read them."""
         writing, reader = self._head.writing, self._reader
         assert writing is not None
         assert reader is not None
-        table = np.zeros((1, len(read.inputs), columns_of([writing])), dtype=np.float32)
+        collected = Collected(1, read.inputs, columns_of([writing]), 0)
         for batch in written_answers(self._engine, self._prompts, [writing], read.inputs):
-            table[:, batch.rows] = batch.scores
-        scores = read.answers(table)[0]
+            collected.add(batch)
+        scores = read.answers(collected.scores)[0]
         texts = reader.texts(scores)
         return [
             Answer(reader.answer(text), written=text, mean_log=float(row[0]))

@@ -34,6 +34,8 @@ def write_rows(rows: Rows, predictor: "Predictor", stream: TextIO) -> None:
 
 def _names(predictor: "Predictor") -> list[str]:
     """Name what is added to a row."""
+    if predictor.tags:
+        return ["prediction", "probabilities"]
     if not predictor.writes:
         return ["prediction", *(f"probability:{label}" for label in predictor.labels)]
     return ["prediction", *(["written"] if predictor.labels else []), "log_probability"]
@@ -85,6 +87,8 @@ def _fault(row: Row, predictor: "Predictor") -> str:
 
 def _cells(one: "Answer", predictor: "Predictor") -> list[Any]:
     """Give what is added to a row."""
+    if predictor.tags:
+        return [one.prediction, " ".join(f"{own:.6f}" for own in one.probabilities)]
     if not predictor.writes:
         return [one.prediction, *one.probabilities]
     written = [one.written] if predictor.labels else []

@@ -18,7 +18,7 @@ from polyprompt.engine.engine import Engine
 from polyprompt.engine.memory import is_out_of_memory, release
 from polyprompt.heads.head import Head, States
 from polyprompt.records import StepRecord
-from polyprompt.training.member import Member, prompts_of
+from polyprompt.training.member import Member, in_training, prompts_of
 from polyprompt.training.optimisers import make_optimiser
 from polyprompt.training.peers import ALONE, Peers
 from polyprompt.training.schedules import rate_factor
@@ -123,10 +123,9 @@ class Training:
         members = self.members
         for member in members:
             member.step = self.step
-            for part in member.parts.values():
-                part.step = self.step
         self.optimiser.zero_grad(set_to_none=True)
-        losses = add_gradients(self.engine, members, rows, self.peers.share)
+        with in_training(members, self.step):
+            losses = add_gradients(self.engine, members, rows, self.peers.share)
         moved = [p for run in rows for p in members[run].trained_parameters()]
         self.peers.add_gradients(moved)
         losses = dict(zip(losses, self.peers.added(list(losses.values())), strict=True))

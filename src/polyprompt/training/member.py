@@ -1,6 +1,7 @@
 """One run as a member of a group that trains together."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -145,6 +146,19 @@ class Member:
     def trained_parameters(self) -> list[torch.nn.Parameter]:
         """Give the parameters that an optimiser may move."""
         return [p for part in self.parts.values() for p in part.parameters() if p.requires_grad]
+
+
+@contextmanager
+def in_training(members: Sequence[Member], step: int) -> Iterator[None]:
+    """Let parts do what they do in training alone: dropout."""
+    parts = [part for member in members for part in member.parts.values()]
+    for part in parts:
+        part.step = step
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.step = None
 
 
 def prompts_of(members: Sequence[Member]) -> Prompts:
