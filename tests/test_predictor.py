@@ -1,6 +1,8 @@
 """Answering new rows with finished runs: several texts a row, languages, answers that are written."""
 
+import io
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,14 @@ import pytest
 import yaml
 
 from polyprompt import Classifier, Predictor
-from polyprompt.errors import ConfigError, DataError, StoreError
+from polyprompt import predictor as predictor_module
+from polyprompt.cli.answers import write_rows
+from polyprompt.cli.rows import Wanted, _rows
+from polyprompt.errors import DataError, StoreError
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+from polyprompt.scoring.answers import answer_words
 from programs import called
 
 WORDS = ("wave", "rock", "road", "tree", "bird")
@@ -95,22 +101,31 @@ def test_questions_are_answered_as_in_the_study(questions, decoder, tmp_path):
 
 
 def test_labels_that_are_written_are_read(toy_study, decoder, tmp_path):
-    words = {"sea": "sea", "hill": "hill", "town": "town"}
-    head = {"kind": "generator", "max_pieces": 6, "fallback": "hill", "words": words}
-    changes = {"head": head, "layout": "{task:3}{text}"}
-    run = finished(toy_study["task"], toy_study["data"], decoder, tmp_path / "runs", **changes)
-    own = own_answers(run).filter(language="swh_Latn")
-    data = pl.read_parquet(f"{toy_study['data']}/test.parquet").filter(language="swh_Latn")
+    """What the untrained model writes most is the word of a label: some answers can be read."""
+    head = {"kind": "generator", "max_pieces": 12, "fallback": "hill", "leading_space": False}
+    changes = {"head": head, "layout": "{task:3}{text}", "training": {"epochs": 0}, "shots": 1}
+    one = finished(toy_study["task"], toy_study["data"], decoder, tmp_path / "one", **changes)
+    texts = [
+        text for text in own_answers(one)["answer"] if answer_words(text, "") and len(text) < 11
+    ]
+    commonest, _ = Counter(texts).most_common(1)[0]
+    head["words"] = {"sea": commonest, "hill": "hill", "town": "town"}
+    run = finished(toy_study["task"], toy_study["data"], decoder, tmp_path / "two", **changes)
+    own = own_answers(run)
+    assert set(own["prediction"]) == {"sea", "hill"}
+    assert 0 < own["unread"].sum() < len(own)
+    data = pl.read_parquet(f"{toy_study['data']}/test.parquet")
     table = tmp_path / "rows.csv"
-    data.select("id", "text").write_csv(table)
+    data.select("id", "language", "text").write_csv(table)
     done = called("predict", str(run.path), str(table))
     assert done.returncode == 0, done.stderr
     told = pl.read_csv(done.stdout.encode(), schema_overrides={"id": pl.String})
-    assert told.columns == ["id", "text", "prediction", "written", "log_probability"]
-    both = own.join(told, on="id", suffix="_new")
+    assert told.columns[3:] == ["prediction", "written", "unread", "log_probability"]
+    both = own.join(told, on=["id", "language"], suffix="_new")
     assert len(both) == len(data)
     assert both["prediction"].to_list() == both["prediction_new"].to_list()
     assert both["answer"].to_list() == [one or "" for one in both["written"]]
+    assert both["unread"].to_list() == both["unread_new"].to_list()
 
 
 @pytest.fixture
@@ -154,13 +169,31 @@ def test_rows_of_several_texts_are_labelled(pairs, tiny_folder, tmp_path):
         (("--column", "third=A"), "no field 'third'"),
         (("--column", "A"), "expected FIELD=COLUMN"),
         (("--format", "lines"), "a plain line is one text, and a row has first, second"),
+        (("--text-column", "A"), "a row of this task has first, second"),
     ):
-        done = called("predict", str(run.path), str(table), *given)
+        there = tmp_path / "keep.csv"
+        there.write_text("earlier")
+        done = called("predict", str(run.path), str(table), *given, "-o", str(there))
         assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+        assert there.read_text() == "earlier"
+    exchanged = ("--column", "first=second", "--column", "second=first", "--format", "csv")
+    done = called("predict", str(run.path), "-", *exchanged, text="first,second\nwave,\n")
+    assert "row 1: the text 'second' is empty" in done.stderr
+    classifier, predictor = Classifier.load(run.path), Predictor.load(run.path)
     with pytest.raises(DataError, match="expected a mapping with first, second"):
-        Classifier.load(run.path).predict(["one text"])
-    with pytest.raises(DataError, match="Row 2: the text 'second' is missing"):
-        Predictor.load(run.path).answer([texts[0], {"first": "x"}])
+        classifier.predict(["one text"])
+    with pytest.raises(DataError, match="one mapping; expected a list"):
+        classifier.predict(texts[0])
+    for rows_, languages, words in (
+        ([texts[0], {"first": "x"}], [], "Row 2: the text 'second' is missing"),
+        ([{"first": "x", "second": 3}], [], "'second' is of the type int; expected a string"),
+        (["x"], [], "Row 1: it is of the type str; expected a mapping of first, second"),
+        (texts[:2], ["eng_Latn"], "2 rows and 1 languages"),
+        ([{"first": "x", "second": "\ud800"}], [], "half of a surrogate pair"),
+    ):
+        with pytest.raises(DataError, match=words):
+            predictor.answer(rows_, languages)
+    assert len(predictor.answer(texts[:2], np.array(["eng_Latn", "swh_Latn"]))) == 2
 
 
 def test_each_row_is_read_in_its_own_language(toy_study, tiny_folder, tmp_path):
@@ -204,8 +237,62 @@ def test_a_row_in_a_language_without_words_ends_it_behind_the_rows_before(
     assert "row 2: " in done.stderr
     assert "'zul_Latn' is none of them" in done.stderr
     assert "The 1 rows before it are written" in done.stderr
-    with pytest.raises(ConfigError, match="name it"):
+    with pytest.raises(DataError, match="Row 1: .*name it"):
         Predictor.load(run.path).answer([{"text": "a"}])
+    rows = [{"language": None, "text": "a"}, {"language": " ", "text": "b"}, {"text": "c"}]
+    lines = "\n".join(map(json.dumps, rows))
+    args = ("predict", str(run.path), "-", "--format", "jsonl", "--language-column", "language")
+    done = called(*args, "--language", "eng_Latn", text=lines)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3), done.stderr
+    done = called(*args, "--language", "zul_Latn", text=lines)
+    assert "'zul_Latn' is none of them" in done.stderr
+
+
+class Broken:
+    """Lines of which the last breaks the reading off."""
+
+    def __init__(self, lines, error):
+        self._lines, self._error = lines, error
+
+    def __iter__(self):
+        yield from self._lines
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RecursionError()])
+def test_what_was_read_is_answered_when_somebody_breaks_it_off(
+    toy_study, tiny_folder, tmp_path, error
+):
+    run = finished(
+        toy_study["task"], toy_study["data"], tiny_folder, tmp_path / "runs", baselines=False
+    )
+    wanted = Wanted({"text": "text"})
+    rows = _rows(Broken(["a\n", "b\n", "c\n"], error), "lines", wanted, "here")
+    stream = io.StringIO()
+    assert write_rows(rows, Predictor.load(run.path), stream) == (3, error)
+    assert len(stream.getvalue().splitlines()) == 4
+
+
+def test_a_language_is_looked_up_once(toy_study, tiny_folder, tmp_path, monkeypatch):
+    run = finished(
+        toy_study["task"], toy_study["data"], tiny_folder, tmp_path / "runs", baselines=False
+    )
+    asked = []
+    monkeypatch.setattr(predictor_module, "check_language", lambda _, code: asked.append(code))
+    predictor = Predictor.load(run.path)
+    predictor.answer([{"text": "a"}] * 3, ["eng_Latn", "swh_Latn", "eng_Latn"])
+    assert asked == ["eng_Latn", "swh_Latn"]
+
+
+def test_names_that_a_row_has_are_not_written_over(toy_study, tiny_folder, tmp_path):
+    run = finished(
+        toy_study["task"], toy_study["data"], tiny_folder, tmp_path / "runs", baselines=False
+    )
+    row = {"text": "a", "prediction": 1, "polyprompt:prediction": 2}
+    done = called("predict", str(run.path), "-", "--format", "jsonl", text=json.dumps(row))
+    told = json.loads(done.stdout)
+    assert (told["prediction"], told["polyprompt:prediction"]) == (1, 2)
+    assert told["polyprompt:polyprompt:prediction"] in run.record()["labels"]
 
 
 def test_nothing_is_answered_with_nothing(toy_study, tiny_folder, tmp_path):

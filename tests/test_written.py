@@ -43,6 +43,7 @@ from polyprompt.scoring.answers import (
     best_f1,
     entity_text,
     is_exact,
+    kept_entities,
     listed_entities,
 )
 from polyprompt.scoring.entities import entities
@@ -297,8 +298,14 @@ def test_what_is_learnt_from_is_the_first_window_with_the_answer():
         s <= late <= s + len(w.fields["context"]) - 2 for s, w in zip(starts, windows, strict=True)
     ]
     assert chosen.fields == windows[known.index(True)].fields != having[0].fields
-    wrong = replace(question(text), answer_start=3)  # no answer stands there
-    assert with_answers(encoder, [wrong], Windowing(4))[0].fields == having[0].fields
+    for place in (3, 10**6):  # no answer stands there
+        wrong = replace(question(text), answer_start=place)
+        assert with_answers(encoder, [wrong], Windowing(4))[0].fields == having[0].fields
+    spaced = text[:late] + "z\n  q" + text[late + 2 :]
+    example = replace(question(spaced, label="z q"), answer_start=late - 1)  # at the space before
+    (chosen,) = with_answers(encoder, [example], Windowing(4))
+    assert "z\n  q" in chosen.fields["context"]
+    assert chosen != example
 
 
 def test_of_a_list_the_first_window_is_learnt_with_what_is_in_it():
@@ -308,6 +315,12 @@ def test_of_a_list_the_first_window_is_learnt_with_what_is_in_it():
     (chosen,) = with_answers(encoder, [example], Windowing(4, lists=True))
     assert chosen.fields == windows_of(encoder, example, 4)[0].fields
     assert chosen.label == "PER: Ada"
+    for label, beginning, kept in (
+        ("PER: Ana$$PER: Ana$$LOC: Al", "Ana met Also", "PER: Ana"),
+        ("PER: Li$$LOC: Bo", "Lisbon is Bo", ""),
+        ("PER: Ana$$LOC: Rio de$$PER: Ana", "Ana in Rio de x Ana y", None),
+    ):
+        assert kept_entities(label, beginning) == (label if kept is None else kept)
 
 
 class Halves:
@@ -741,10 +754,14 @@ def test_a_search_shows_what_written_answers_are_measured_by(questions, llama_fo
     assert best[5] == "chosen"
 
 
+@pytest.mark.parametrize("part", ["soft_prompt", "bottleneck_adapter", "lora"])
 @pytest.mark.parametrize("baselines", [False, True])
-def test_a_dry_run_counts_what_is_written(questions, llama_folder, tmp_path, baselines):
+def test_a_dry_run_counts_what_is_written(questions, llama_folder, tmp_path, baselines, part):
     head = {"kind": "generator", "stride": 8}
     given_ = {"head": head, "baselines": baselines, "training": {"epochs": 1, "max_steps": 1}}
+    given_ |= {"parts": {"task": {"kind": part, "length": 3}}} if part == "soft_prompt" else {
+        "parts": {"task": {"kind": part}}, "layout": "{question} {context}",
+    }  # fmt: skip
     study = study_of(questions, llama_folder, tmp_path / "runs", **given_)
     counted = [one for one in estimate_study(study) if isinstance(one, Estimate)]
     finished(study)

@@ -198,12 +198,14 @@ def _fields(predictor: Predictor, number: int, text: Text) -> Mapping[str, str]:
     """
     if isinstance(text, Mapping):
         return text
+    if not isinstance(text, str):
+        raise DataError(f"Text {number} is of the type {type(text).__name__}; expected a string.")
     if len(predictor.fields) > 1:
         raise DataError(
-            f"Text {number} is of the type {type(text).__name__}; the task of {predictor.folder} "
-            f"has several texts a row: expected a mapping with {listing(predictor.fields)}."
+            f"Text {number} is one text; the task of {predictor.folder} has several a row: "
+            f"expected a mapping with {listing(predictor.fields)}."
         )
-    if not isinstance(text, str) or not text.strip():
+    if not text.strip():
         raise DataError(f"Text {number} is empty.")
     return dict.fromkeys(predictor.fields, text)
 
@@ -239,6 +241,7 @@ def own_examples(
 
 
 def _check_list(values: object, name: str) -> None:
-    """Refuse a string where several are expected."""
-    if isinstance(values, str):
-        raise DataError(f"{name} is one string; expected a list of strings.")
+    """Refuse one where several are expected."""
+    if isinstance(values, str | Mapping):
+        what = "string" if isinstance(values, str) else "mapping"
+        raise DataError(f"{name} is one {what}; expected a list of them.")

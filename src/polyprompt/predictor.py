@@ -7,11 +7,11 @@ from pathlib import Path
 
 from scipy.special import softmax
 
-from polyprompt.data.windows import Asked, Windowing, asked
-from polyprompt.errors import DataError, StoreError, listing
+from polyprompt.data.windows import Asked, asked
+from polyprompt.errors import ConfigError, DataError, StoreError, listing
 from polyprompt.experiments.assemble import longest_branch
 from polyprompt.experiments.compatibility import head_of
-from polyprompt.experiments.encoders import build_encoder
+from polyprompt.experiments.encoders import build_encoder, windowing_of
 from polyprompt.experiments.heads import reader_of
 from polyprompt.experiments.reopen import (
     check_language,
@@ -22,7 +22,6 @@ from polyprompt.experiments.reopen import (
     settings_of,
 )
 from polyprompt.experiments.store import RunFolder, find_run
-from polyprompt.head_settings import GeneratorSettings
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.prediction.predict import Collected, answer
@@ -43,12 +42,15 @@ class Answer:
             empty where the answer is written.
         written: What was written, before it was read as a label; None where labels are scored.
         mean_log: Mean log-probability of what was written (nats a piece); None as well.
+        unread: Whether what was written is none of the labels' words: the prediction is then the
+            fallback, or empty where the run has none.
     """
 
     prediction: str
     probabilities: tuple[float, ...] = ()
     written: str | None = None
     mean_log: float | None = None
+    unread: bool = False
 
 
 class Predictor:
@@ -97,10 +99,12 @@ class Predictor:
         )
         self.fields, self.labels = tuple(record["fields"]), tuple(record["labels"])
         head = head_of(settings)
-        self._reader, self._windowing = reader_of(head, backbone), None
+        self._reader, self._windowing = (
+            reader_of(head, backbone),
+            windowing_of(head, record.get("form")),
+        )
+        self._languages: set[str] = set()
         self.writes, self.tags = self._reader is not None, kind == "tagging"
-        if isinstance(head, GeneratorSettings) and head.stride is not None:
-            self._windowing = Windowing(head.stride, lists=record["metric"] == "span_f1")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Predictor":
@@ -133,7 +137,9 @@ class Predictor:
         Raises:
             ConfigError: The run has parts or instructions per language, and none of this one.
         """
-        check_language(self._run, language)
+        if language not in self._languages:
+            check_language(self._run, language)
+            self._languages.add(language)
 
     def answer(
         self,
@@ -151,36 +157,62 @@ class Predictor:
             first: Number of the first row, for messages.
 
         Raises:
-            DataError: A text is missing or empty; names its place.
-            ConfigError: The run has parts or instructions per language, and none of a row's.
+            DataError: A row cannot be answered; names its place and says why.
         """
-        codes = languages or [""] * len(rows)
-        for language in dict.fromkeys(codes):
-            self.check_language(language)
-        examples = [
-            self._example(number, row, language)
-            for number, (row, language) in enumerate(zip(rows, codes, strict=True), start=first)
-        ]
-        if not examples:
+        codes = list(languages) if len(languages) else [""] * len(rows)
+        if len(codes) != len(rows):
+            raise DataError(f"There are {len(rows)} rows and {len(codes)} languages; as many.")
+        pairs = [*zip(rows, codes, strict=True)]
+        for number, (row, language) in enumerate(pairs, start=first):
+            if fault := self.fault(row, language):
+                raise DataError(f"Row {number}: {fault}")
+        if not pairs:
             return []
+        examples = [self._example(str(n), *pair) for n, pair in enumerate(pairs, start=first)]
         read = asked(self._encoder, examples, self._windowing)
         return self._written(read) if self.writes else self._scored(read)
 
-    def _example(self, number: int, row: Mapping[str, str], language: str) -> Example:
-        """Check a row and make an example of it."""
-        for name in self.fields:
-            text = row.get(name)
-            if not isinstance(text, str) or not text.strip():
-                own = f"the text '{name}'" if len(self.fields) > 1 else "the text"
-                raise DataError(
-                    f"Row {number}: {own} is {'missing' if text is None else 'empty'}. A row has "
-                    f"{listing(self.fields)}."
-                )
-        if self.tags:
-            (name,) = self.fields
-            words = row[name].split()
-            return Example(str(number), language, {name: " ".join(words)}, words=tuple(words))
-        return Example(str(number), language, {name: row[name] for name in self.fields})
+    def fault(
+        self,
+        row: Mapping[str, str],
+        language: str = "",
+        names: Mapping[str, str] | None = None,
+    ) -> str:
+        """Say what is wrong with a row; nothing where it can be answered.
+
+        Args:
+            row: Its texts by the names of the fields.
+            language: SIB-200 code; empty where it is not known.
+            names: How the message names the fields, where it is not by their own names.
+        """
+        if not isinstance(row, Mapping):
+            return f"it is of the type {type(row).__name__}; expected a mapping of {self._fields}."
+        for field in self.fields:
+            named = f"the text '{(names or {}).get(field, field)}'"
+            if field not in row:
+                return f"{named} is missing. A row has {self._fields}."
+            wrong = _text_fault(row[field])
+            if wrong:
+                return f"{named if len(self.fields) > 1 else 'the text'} {wrong}."
+        try:
+            self.check_language(language)
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    @property
+    def _fields(self) -> str:
+        """List the fields."""
+        return listing(self.fields)
+
+    def _example(self, name: str, row: Mapping[str, str], language: str) -> Example:
+        """Make an example of a row."""
+        fields = {field: row[field] for field in self.fields}
+        if not self.tags:
+            return Example(name, language, fields)
+        ((field, text),) = fields.items()
+        words = tuple(text.split())
+        return Example(name, language, {field: " ".join(words)}, words=words)
 
     def _scored(self, read: Asked) -> list[Answer]:
         """Score the labels."""
@@ -206,6 +238,22 @@ class Predictor:
         scores = read.answers(collected.scores)[0]
         texts = reader.texts(scores)
         return [
-            Answer(reader.answer(text), written=text, mean_log=float(row[0]))
+            Answer(
+                reader.answer(text),
+                written=text,
+                mean_log=float(row[0]),
+                unread=not reader.can_read(text),
+            )
             for text, row in zip(texts, scores, strict=True)
         ]
+
+
+def _text_fault(text: object) -> str:
+    """Say what is wrong with a text; nothing where it can be read."""
+    if not isinstance(text, str):
+        return f"is of the type {type(text).__name__}; expected a string"
+    if not text.strip():
+        return "is empty"
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        return "has half of a surrogate pair, which is no character"
+    return ""

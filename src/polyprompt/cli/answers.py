@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from polyprompt.cli.rows import Row, Rows
-from polyprompt.errors import ConfigError, DataError
+from polyprompt.errors import DataError
 
 if TYPE_CHECKING:
     from polyprompt.predictor import Answer, Predictor
@@ -14,22 +14,37 @@ if TYPE_CHECKING:
 ROWS_PER_BLOCK = 256
 
 
-def write_rows(rows: Rows, predictor: "Predictor", stream: TextIO) -> None:
+def write_rows(
+    rows: Rows, predictor: "Predictor", stream: TextIO
+) -> tuple[int, BaseException | None]:
     """Answer block after block and write each row with all it had.
 
-    Raises:
-        DataError: A row cannot be used; all rows before it are written.
+    Args:
+        rows: To be read.
+        predictor: Answers them.
+        stream: To be written to.
+
+    Returns:
+        How many rows are written, and what ended it in front of the end: a row that cannot be used,
+        or somebody who broke it off.
     """
     writer = _json_writer if rows.kind == "jsonl" else _table_writer
     write = writer(rows, _names(predictor), stream)
+    done = 0
     for block, fault in _blocks(_checked(rows, predictor)):
         languages = [row.language for row in block]
-        found = predictor.answer([row.texts for row in block], languages)
+        texts = [row.texts for row in block]
+        try:
+            found = predictor.answer(texts, languages, first=done + 1)
+        except KeyboardInterrupt as error:
+            return done, error
         for row, one in zip(block, found, strict=True):
             write(row.value, _cells(one, predictor))
         stream.flush()
+        done += len(block)
         if fault is not None:
-            raise fault
+            return done, fault
+    return done, None
 
 
 def _names(predictor: "Predictor") -> list[str]:
@@ -38,7 +53,8 @@ def _names(predictor: "Predictor") -> list[str]:
         return ["prediction", "probabilities"]
     if not predictor.writes:
         return ["prediction", *(f"probability:{label}" for label in predictor.labels)]
-    return ["prediction", *(["written"] if predictor.labels else []), "log_probability"]
+    written = ["written", "unread"] if predictor.labels else []
+    return ["prediction", *written, "log_probability"]
 
 
 def _checked(rows: Rows, predictor: "Predictor") -> Iterator[Row]:
@@ -48,7 +64,7 @@ def _checked(rows: Rows, predictor: "Predictor") -> Iterator[Row]:
         DataError: One cannot be answered; says which.
     """
     for number, row in enumerate(rows.items, start=1):
-        fault = _fault(row, predictor)
+        fault = predictor.fault(row.texts, row.language, rows.names)
         if fault:
             raise DataError(
                 f"{rows.where}, row {number}: {fault} The {number - 1} rows before it are "
@@ -57,8 +73,8 @@ def _checked(rows: Rows, predictor: "Predictor") -> Iterator[Row]:
         yield row
 
 
-def _blocks(rows: Iterator[Row]) -> Iterator[tuple[list[Row], DataError | None]]:
-    """Give rows in blocks, with the last the error that stands behind it; an empty one at least."""
+def _blocks(rows: Iterator[Row]) -> Iterator[tuple[list[Row], BaseException | None]]:
+    """Give rows in blocks, with the last what ended them before their end; one block at least."""
     block: list[Row] = []
     try:
         for row in rows:
@@ -66,23 +82,10 @@ def _blocks(rows: Iterator[Row]) -> Iterator[tuple[list[Row], DataError | None]]
             if len(block) == ROWS_PER_BLOCK:
                 yield block, None
                 block = []
-    except DataError as error:
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (raised again once rows are written)
         yield block, error
         return
     yield block, None
-
-
-def _fault(row: Row, predictor: "Predictor") -> str:
-    """Say what is wrong with a row; nothing if it can be answered."""
-    empty = [name for name, text in row.texts.items() if not text.strip()]
-    if empty:
-        named = "" if len(row.texts) == 1 else f" '{empty[0]}'"
-        return f"the text{named} is empty."
-    try:
-        predictor.check_language(row.language)
-    except ConfigError as error:
-        return str(error)
-    return ""
 
 
 def _cells(one: "Answer", predictor: "Predictor") -> list[Any]:
@@ -91,7 +94,7 @@ def _cells(one: "Answer", predictor: "Predictor") -> list[Any]:
         return [one.prediction, " ".join(f"{own:.6f}" for own in one.probabilities)]
     if not predictor.writes:
         return [one.prediction, *one.probabilities]
-    written = [one.written] if predictor.labels else []
+    written = [one.written, one.unread] if predictor.labels else []
     return [one.prediction, *written, one.mean_log]
 
 
@@ -106,10 +109,16 @@ def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
     table.writerow([*rows.columns, *(_free(name, rows.columns) for name in names)])
 
     def write(cells: list[str], answer: list[Any]) -> None:
-        told = (f"{own:.6f}" if isinstance(own, float) else own for own in answer)
-        table.writerow([*cells, *told])
+        table.writerow([*cells, *map(_told, answer)])
 
     return write
+
+
+def _told(value: Any) -> Any:
+    """Write a value for a table."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6f}" if isinstance(value, float) else value
 
 
 def _json_writer(_rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
@@ -125,4 +134,6 @@ def _json_writer(_rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
 
 def _free(name: str, taken: Any) -> str:
     """Give a name that the row does not have yet."""
-    return f"polyprompt:{name}" if name in taken else name
+    while name in taken:
+        name = f"polyprompt:{name}"
+    return name

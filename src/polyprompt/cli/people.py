@@ -133,7 +133,9 @@ def predict(
     file: Annotated[
         str, typer.Argument(help="CSV, TSV, JSON lines or plain lines; - is standard input.")
     ],
-    text_column: Annotated[str, typer.Option(help="Column or key of the texts.")] = "text",
+    text_column: Annotated[
+        str | None, typer.Option(help="Column or key of the texts; text if left out.")
+    ] = None,
     column: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,48 +157,51 @@ def predict(
         typer.Option(help="Of the texts, for a run with parts per language, e.g. swh_Latn."),
     ] = "",
     language_column: Annotated[
-        str, typer.Option(help="Column or key of each row's language, in place of --language.")
+        str,
+        typer.Option(help="Column or key of each row's language; --language is for rows of none."),
     ] = "",
 ) -> None:
     """Answer rows, in order: a label with probabilities, or what the model writes."""
     from polyprompt.cli.answers import write_rows
     from polyprompt.cli.rows import Wanted, open_rows
-    from polyprompt.errors import DataError
     from polyprompt.predictor import Predictor
     from polyprompt.tables import replacing
 
     fields = _columns_of(run, text_column, column or [])
     with open_rows(file, file_format, Wanted(fields, language_column, language)) as rows:
         predictor = Predictor.load(run)
-        if not language_column:
+        if language or not language_column:
             predictor.check_language(language)
         if output == "-":
-            write_rows(rows, predictor, sys.stdout)
-            return
-        fault: DataError | None = None
-        with (
-            replacing(Path(output)) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as stream,
-        ):
-            try:
-                write_rows(rows, predictor, stream)
-            except DataError as error:  # what is answered is kept
-                fault = error
+            _, fault = write_rows(rows, predictor, sys.stdout)
+        else:
+            with (
+                replacing(Path(output)) as temporary,
+                temporary.open("w", encoding="utf-8", newline="") as stream,
+            ):
+                done, fault = write_rows(rows, predictor, stream)
+                if fault is not None and not done:
+                    raise fault  # the file stays as it was
         if fault is not None:
             raise fault
 
 
-def _columns_of(run: Path, text_column: str, given: list[str]) -> dict[str, str]:
+def _columns_of(run: Path, text_column: str | None, given: list[str]) -> dict[str, str]:
     """Say which column has each of the texts of a run's task.
 
     Raises:
-        ConfigError: A column is given for no field.
+        ConfigError: A column is given for no field, or one for all of several.
     """
     from polyprompt.errors import ConfigError, listing, nearest
     from polyprompt.experiments.store import find_run
 
     fields = find_run(run).record()["fields"]
-    columns = {field: field if len(fields) > 1 else text_column for field in fields}
+    if len(fields) > 1 and text_column is not None:
+        raise ConfigError(
+            f"--text-column {text_column}: a row of this task has {listing(fields)}. Name their "
+            "columns with --column FIELD=COLUMN."
+        )
+    columns = {field: field if len(fields) > 1 else text_column or "text" for field in fields}
     for pair in given:
         field, equals, name = pair.partition("=")
         if not equals or not name:

@@ -39,7 +39,7 @@ class Wanted:
     Attributes:
         fields: Columns or keys of the task's texts, by the fields' names.
         language: Column or key of a row's language; empty where all rows have the same.
-        default: The language of all rows; empty where it is not known.
+        default: The language of rows that say none; empty where it is not known.
     """
 
     fields: Mapping[str, str]
@@ -61,12 +61,14 @@ class Rows:
         columns: Of a CSV or TSV file, or the one of plain lines.
         items: The rows.
         where: Its name, for messages.
+        names: Of the columns or keys of the texts, by the fields' names.
     """
 
     kind: str
     columns: tuple[str, ...]
     items: Iterator[Row]
     where: str
+    names: Mapping[str, str]
 
 
 @contextmanager
@@ -104,9 +106,14 @@ def open_rows(file: str, kind: str, wanted: Wanted) -> Iterator[Rows]:
 def _rows(stream: TextIO, kind: str, wanted: Wanted, where: str) -> Rows:
     """Begin to read a stream."""
     if kind == "lines":
-        return Rows(kind, ("text",), _line_rows(stream, wanted, where), where)
+        if len(wanted.columns) > 1:
+            raise DataError(
+                f"{where}: a plain line is one text, and a row has {listing(wanted.columns)} here. "
+                "Give CSV, TSV or JSON lines (--format)."
+            )
+        return Rows(kind, ("text",), _line_rows(stream, wanted, where), where, wanted.fields)
     if kind == "jsonl":
-        return Rows(kind, (), _json_rows(stream, wanted, where), where)
+        return Rows(kind, (), _json_rows(stream, wanted, where), where, wanted.fields)
     csv.field_size_limit(_LONGEST_CELL)
     lines = _decoded(stream, where)
     if kind == "tsv":
@@ -116,28 +123,30 @@ def _rows(stream: TextIO, kind: str, wanted: Wanted, where: str) -> Rows:
     columns = tuple(next(reader, ()))
     if not columns:
         raise DataError(f"{where} is empty; expected a line of column names.")
-    for column in wanted.columns:
-        if column not in columns:
-            option = "--text-column" if len(wanted.fields) == 1 else "--column FIELD=COLUMN"
-            option = "--language-column" if column == wanted.language else option
-            raise DataError(
-                f"{where} has no column '{column}'.{nearest(column, columns)} It has: "
-                f"{listing(columns)}. Name it with {option}."
-            )
-    return Rows(kind, columns, _table_rows(reader, columns, wanted, where), where)
+    _check_columns(columns, wanted, where)
+    items = _table_rows(reader, columns, wanted, where)
+    return Rows(kind, columns, items, where, wanted.fields)
+
+
+def _check_columns(columns: Sequence[str], wanted: Wanted, where: str) -> None:
+    """Find out whether a table has all columns that there have to be.
+
+    Raises:
+        DataError: It has not.
+    """
+    missing = next((column for column in wanted.columns if column not in columns), None)
+    if missing is None:
+        return
+    option = "--text-column" if len(wanted.fields) == 1 else "--column FIELD=COLUMN"
+    option = "--language-column" if missing == wanted.language else option
+    raise DataError(
+        f"{where} has no column '{missing}'.{nearest(missing, columns)} It has: "
+        f"{listing(columns)}. Name it with {option}."
+    )
 
 
 def _line_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
-    """Read plain lines, each a text.
-
-    Raises:
-        DataError: A row has several texts, or a language.
-    """
-    if len(wanted.columns) > 1:
-        raise DataError(
-            f"{where}: a plain line is one text, and a row has {listing(wanted.columns)} here. "
-            "Give CSV, TSV or JSON lines (--format)."
-        )
+    """Read plain lines, each a text."""
     (field,) = wanted.fields
     for line in _decoded(stream, where):
         text = line.rstrip("\r\n")
@@ -167,7 +176,8 @@ def _table_rows(reader: Any, columns: Sequence[str], wanted: Wanted, where: str)
                 f"{len(cells)}. A text with the separator in it needs quotation marks around it."
             )
         texts = {field: cells[place] for field, place in places.items()}
-        yield Row(texts, wanted.default if spoken is None else cells[spoken].strip(), cells)
+        own = "" if spoken is None else cells[spoken].strip()
+        yield Row(texts, own or wanted.default, cells)
 
 
 def _json_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
@@ -188,8 +198,11 @@ def _json_row(line: str, wanted: Wanted, where: str) -> Row:
     except ValueError as error:
         raise DataError(f"{where}: not JSON ({error}).") from error
     own = value if isinstance(value, dict) else {}
-    for column in wanted.columns:
+    for column in wanted.fields.values():
         if not isinstance(own.get(column), str):
             raise DataError(f"{where}: expected an object with a text '{column}'.")
+    spoken = own.get(wanted.language) if wanted.language else None
+    if not isinstance(spoken, str | None):
+        raise DataError(f"{where}: the language '{wanted.language}' is no text.")
     texts = {field: own[column] for field, column in wanted.fields.items()}
-    return Row(texts, own[wanted.language].strip() if wanted.language else wanted.default, own)
+    return Row(texts, (spoken or "").strip() or wanted.default, own)

@@ -116,14 +116,14 @@ def _begin(value: Any) -> int | None:
     """Say where the first accepted answer begins in its text, where a cell says so."""
     if isinstance(value, Mapping):
         found = value.get("answer_start")
-    elif isinstance(value, Sequence | pl.Series) and not isinstance(value, str):
-        listed = [one.get("answer_start") for one in value if isinstance(one, Mapping)]
-        found = listed if len(listed) == len(value) else None
+    elif isinstance(value, Sequence | pl.Series) and len(value) and isinstance(value[0], Mapping):
+        found = value[0].get("answer_start")
     else:
         return None
-    if isinstance(found, Sequence | pl.Series) and not isinstance(found, str):
+    if isinstance(found, Sequence | pl.Series):
         found = found[0] if len(found) else None
-    return found if isinstance(found, int) else None
+    is_place = type(found) is int and found >= 0
+    return found if is_place else None
 
 
 def _asked(row: Mapping[str, Any], card: TaskCard, language: str, where: str) -> Example:

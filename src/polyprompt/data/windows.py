@@ -3,6 +3,7 @@
 The best answer to any of them counts; where an answer lists what is in a text, all count together.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -70,14 +71,13 @@ def _slices(
     if stride is None or not whole.dropped:
         return []
     offsets, over = encoder.offsets(example.fields[name]), whole.dropped
+    if not offsets or encoder.whole([_cut(example, name, offsets[0])])[0].dropped:
+        return []  # the other fields alone are too long
     room = len(offsets) - over
     if room <= 0:  # of a field that is cut into more pieces than the tokenizer's own
         room = len(offsets) * whole.tokens // (whole.tokens + over)
     while room > 0:
-        step = room - min(stride, room // 2)
-        starts = range(0, max(len(offsets) - room, 0) + step, step)
-        windows = [offsets[start : start + room] for start in starts]
-        found = [(own[0][0], own[-1][1]) for own in windows if own]
+        found = _cuts(offsets, room, stride)
         read = encoder.whole([_cut(example, name, own) for own in found])
         over = max(one.dropped for one in read)
         if not over:
@@ -85,6 +85,14 @@ def _slices(
         # a window's first and last pieces may be others than in the whole text
         room = min(room - 1, room * whole.tokens // (whole.tokens + over))
     return []
+
+
+def _cuts(offsets: Sequence[tuple[int, int]], room: int, stride: int) -> list[tuple[int, int]]:
+    """Cut a text's pieces, of which the letters are given, into windows of so many."""
+    step = room - min(stride, room // 2)
+    starts = range(0, max(len(offsets) - room, 0) + step, step)
+    windows = [offsets[start : start + room] for start in starts]
+    return [(own[0][0], own[-1][1]) for own in windows if own]
 
 
 def with_answers(
@@ -112,9 +120,10 @@ def _with_answer(encoder: Encoder, example: Example, windowing: Windowing) -> Ex
         window = _cut(example, name, slices[0])
         return replace(window, label=kept_entities(example.label, window.fields[name]))
     text, answer = example.fields[name], example.label.split("\n")[0]
-    begin = example.answer_start
-    if begin is not None and text.startswith(answer, begin):
-        end = begin + len(answer)
+    spaced = re.compile(r"\s*" + r"\s+".join(map(re.escape, answer.split())))
+    there = None if example.answer_start is None else spaced.match(text, example.answer_start)
+    if there is not None:
+        begin, end = there.end() - len(there[0].lstrip()), there.end()
         having = [own for own in slices if own[0] <= begin and end <= own[1]]
     else:
         having = [own for own in slices if answer in " ".join(text[slice(*own)].split())]

@@ -229,7 +229,9 @@ def build_member(
     settings, backbone = run.settings, engine.backbone
     head, weights = answering
     assert settings.train_seed is not None
-    dev = encoder.encode(with_answers(encoder, run.draw.dev, windowing_of(head_of(settings), card)))
+    dev = encoder.encode(
+        with_answers(encoder, run.draw.dev, windowing_of(head_of(settings), card.form))
+    )
     neutral = neutral_inputs(head_of(settings), encoder, card)
     parts: dict[str, TrainablePart] = {**build_prompts(run, card, backbone)}
     parts |= build_deep_prompts(run, backbone)

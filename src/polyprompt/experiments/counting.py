@@ -46,7 +46,7 @@ def count_tokens(plan: GroupPlan, backbone: Backbone) -> Counted:
     cached, first = plan.choice.kind == "cached", plan.runs[0].settings
     words = words_of(head_of(first), plan.card.labels, backbone)
     behind = 0 if words is None else sum(map(len, words.branches))
-    layout, windowing = plan.runs[0].layout, windowing_of(head_of(first), plan.card)
+    layout, windowing = plan.runs[0].layout, windowing_of(head_of(first), plan.card.form)
     tested = [*plan.data.splits["test"], *plan.data.splits.get("dev_targets", ())]
     encoder = build_encoder(layout, first, backbone)
     inputs = asked(encoder, tested, windowing).inputs
@@ -77,12 +77,12 @@ def count_tokens(plan: GroupPlan, backbone: Backbone) -> Counted:
 def _of_baselines(plan: GroupPlan, texts: int) -> int:
     """Count the tokens of a decoder that is asked without training."""
     first = plan.runs[0].settings
-    if not first.baselines or plan.trains_weights:
+    if not first.baselines:
         return 0
     head = head_of(first)
     if isinstance(head, GeneratorSettings):
-        return texts
-    if not getattr(head, "words", None):
+        return texts * plan.asks_as_it_is
+    if plan.trains_weights or not getattr(head, "words", None):
         return 0
     times = 1 + bool(first.in_context_tokens)
     return times * texts * len({run.settings.draw_seed for run in plan.runs})

@@ -40,7 +40,7 @@ def train_inputs(run: RunPlan, card: TaskCard, encoder: Encoder, ahead: int) -> 
         ahead: Most examples that are encoded before they are used.
     """
     examples = run.draw.train
-    windowing = windowing_of(head_of(run.settings), card)
+    windowing = windowing_of(head_of(run.settings), card.form)
     if windowing is not None:
         return inputs_of(
             lambda some: encoder.encode(with_answers(encoder, some, windowing)), examples, ahead
@@ -148,11 +148,16 @@ def _check_lengths(head: GeneratorSettings, backbone: Backbone) -> None:
             )
 
 
-def windowing_of(head: HeadSettings, card: TaskCard) -> Windowing | None:
-    """Say how long texts are read; None where they are cut off."""
+def windowing_of(head: HeadSettings, form: str | None) -> Windowing | None:
+    """Say how long texts are read; None where they are cut off.
+
+    Args:
+        head: Of the run.
+        form: Of its task's answers, where they are written.
+    """
     if not isinstance(head, GeneratorSettings) or head.stride is None:
         return None
-    return Windowing(head.stride, lists=card.form == "entities")
+    return Windowing(head.stride, lists=form == "entities")
 
 
 def instruction_of(card: TaskCard, backbone: Backbone) -> Layout:

@@ -44,7 +44,7 @@ class EpochScores:
         rows = chosen_items(test, items, parallel=plan.card.parallel)
         self._examples = [test[row] for row in rows]
         head = head_of(plan.runs[0].settings)
-        self._asked = asked(group.encoder, self._examples, windowing_of(head, plan.card))
+        self._asked = asked(group.encoder, self._examples, windowing_of(head, plan.card.form))
         self._reader = reader_of(head, group.engine.backbone)
         self._languages = list(dict.fromkeys(example.language for example in self._examples))
         self._places: list[tuple[float, int]] = []

@@ -163,7 +163,7 @@ def _rates_of(plan: GroupPlan, group: Group, reader: Backbone) -> _Rates:
     test = plan.data.splits["test"]
     some = test[:: max(1, len(test) // _PROBED_INPUTS)][:_PROBED_INPUTS]
     head = head_of(plan.runs[0].settings)
-    inputs = asked(group.encoder, some, windowing_of(head, plan.card)).inputs[:_PROBED_INPUTS]
+    inputs = asked(group.encoder, some, windowing_of(head, plan.card.form)).inputs[:_PROBED_INPUTS]
 
     @torch.no_grad()
     def read() -> None:
@@ -222,7 +222,7 @@ def _estimate(plan: GroupPlan, backbone: Backbone, rates: _Rates) -> Estimate:
     counted, first = count_tokens(plan, backbone), plan.runs[0].settings
     read, answering = counted.read, counted.read / rates.read
     if rates.write:
-        ways = len(plan.runs) + (first.baselines and not plan.trains_weights)
+        ways = len(plan.runs) + (first.baselines and plan.asks_as_it_is)
         answering = counted.inputs * ways * rates.write
         read += counted.inputs * ways * rates.pieces
     seconds = counted.train / rates.train + counted.dev / rates.dev + answering

@@ -82,6 +82,11 @@ class GroupPlan:
         return any(part.is_trained for part in parts)
 
     @property
+    def asks_as_it_is(self) -> bool:
+        """Whether a backbone that writes can be asked without its runs' parts."""
+        return not (self.uses_up_backbone and self.trains_weights)
+
+    @property
     def uses_up_backbone(self) -> bool:
         """Whether its run changes the backbone, which serves no other run then."""
         parts = self.runs[0].settings.weight_parts.values()

@@ -62,6 +62,7 @@ def _task(card: TaskCard) -> dict[str, Any]:
         "task": card.name,
         "task_title": card.title,
         "kind": card.kind,
+        "form": card.form,
         "metric": card.measured_by,
         "caution": card.caution,
         "licence": card.licence,

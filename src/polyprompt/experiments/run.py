@@ -116,7 +116,7 @@ def _run_group(
 
 def _asked(plan: GroupPlan, group: Group, examples: Sequence[Example]) -> Asked:
     """Encode what is to be answered, long texts in windows where answers are written."""
-    windowing = windowing_of(head_of(plan.runs[0].settings), plan.card)
+    windowing = windowing_of(head_of(plan.runs[0].settings), plan.card.form)
     return asked(group.encoder, examples, windowing)
 
 

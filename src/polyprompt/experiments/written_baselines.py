@@ -50,7 +50,7 @@ def written_baselines(
         always = "positive" if plan.card.metric == "f1" else "majority"
         label = plan.card.positive if plan.card.metric == "f1" else label
         scores[always] = _always(label, head, group.engine.backbone, len(examples))
-    if plan.uses_up_backbone and plan.trains_weights:
+    if not plan.asks_as_it_is:
         return scores, _OF_TRAINED
     scores["without_parts"] = _as_it_is(plan, group, run, head, examples)
     return scores, ""
@@ -70,7 +70,7 @@ def _as_it_is(
     layout = parse_layout(bare, fields).with_instructions(run.settings.instructions)
     encoder = build_encoder(layout, run.settings, backbone)
     read, writing = (
-        asked(encoder, examples, windowing_of(head, plan.card)),
+        asked(encoder, examples, windowing_of(head, plan.card.form)),
         writing_of(backbone, head),
     )
     nothing = backbone.table[:0].float().to(backbone.device)

@@ -119,7 +119,18 @@ def united_entities(texts: Sequence[str]) -> str:
 
 
 def kept_entities(label: str, text: str) -> str:
-    """Give those entities of a list whose names occur in a text."""
-    entities = label.split(BETWEEN_ENTITIES)
-    kept = [one for one in entities if one.partition(":")[2].strip() in text]
+    """Give those entities of a sentence that its beginning still has.
+
+    Args:
+        label: All of them, in the order of the sentence.
+        text: The sentence as far as it goes.
+    """
+    kept, at = [], 0
+    for entity in label.split(BETWEEN_ENTITIES):
+        name = re.escape(entity.partition(":")[2].strip())
+        found = re.compile(rf"(?<!\S){name}(?!\S)").search(text, at)
+        if found is None:
+            break
+        kept.append(entity)
+        at = found.end()
     return BETWEEN_ENTITIES.join(kept)
