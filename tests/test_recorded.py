@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from safetensors.numpy import load, load_file
+from safetensors.numpy import load_file
 
 from polyprompt.errors import BackboneError, ConfigError
 from polyprompt.experiments.config import build_study
@@ -81,10 +81,7 @@ def test_what_was_recorded_in_part_is_recorded_again(toy_study):
     states.write_bytes(whole[:500])
     assert not folder.has_recorded(ALL, 8)
     finish(toy_study, record=ALL, record_items=8)
-    again, before = load(states.read_bytes()), load(whole)
-    assert again.keys() == before.keys()
-    for name, values in before.items():  # other batches may round the last digit otherwise
-        assert np.allclose(again[name], values, rtol=2e-3, atol=1e-4)
+    assert states.read_bytes() == whole
     (folder.path / "recorded" / "items.parquet").unlink()
     assert not folder.has_recorded(ALL, 8)
     finish(toy_study, record=ALL, record_items=10)

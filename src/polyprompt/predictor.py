@@ -99,10 +99,8 @@ class Predictor:
         )
         self.fields, self.labels = tuple(record["fields"]), tuple(record["labels"])
         head = head_of(settings)
-        self._reader, self._windowing = (
-            reader_of(head, backbone),
-            windowing_of(head, record.get("form")),
-        )
+        self._reader = reader_of(head, backbone)
+        self._windowing = windowing_of(head, record.get("form"))
         self._languages: set[str] = set()
         self.writes, self.tags = self._reader is not None, kind == "tagging"
 
@@ -161,7 +159,9 @@ class Predictor:
         """
         codes = list(languages) if len(languages) else [""] * len(rows)
         if len(codes) != len(rows):
-            raise DataError(f"There are {len(rows)} rows and {len(codes)} languages; as many.")
+            raise DataError(
+                f"There are {len(rows)} rows and {len(codes)} languages; expected as many."
+            )
         pairs = [*zip(rows, codes, strict=True)]
         for number, (row, language) in enumerate(pairs, start=first):
             if fault := self.fault(row, language):
@@ -254,6 +254,8 @@ def _text_fault(text: object) -> str:
         return f"is of the type {type(text).__name__}; expected a string"
     if not text.strip():
         return "is empty"
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
         return "has half of a surrogate pair, which is no character"
     return ""

@@ -96,9 +96,7 @@ def _run_group(
     if peers.index:
         return
     collected.scores = read.answers(collected.scores)
-    items = Items(
-        plan.card, examples, read.items, len(plan.data.splits["test"]), readers_of(plan, group)
-    )
+    items = _items(plan, group, examples, read)
     clock.enter("baselines")
     written = yield from _write_all(plan, group, left, (items, collected), beside)
     clock.enter("write")
@@ -118,6 +116,12 @@ def _asked(plan: GroupPlan, group: Group, examples: Sequence[Example]) -> Asked:
     """Encode what is to be answered, long texts in windows where answers are written."""
     windowing = windowing_of(head_of(plan.runs[0].settings), plan.card.form)
     return asked(group.encoder, examples, windowing)
+
+
+def _items(plan: GroupPlan, group: Group, examples: Sequence[Example], read: Asked) -> "Items":
+    """Say what was answered."""
+    tested = len(plan.data.splits["test"])
+    return Items(plan.card, examples, read.items, tested, readers_of(plan, group))
 
 
 def _write_trained(
