@@ -15,7 +15,8 @@ import yaml
 from polyprompt.errors import BackboneError, ConfigError, StoreError
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.profile import profile_table
-from polyprompt.experiments.results import gather, write_reports
+from polyprompt.experiments.reports import write_reports
+from polyprompt.experiments.results import gather
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.scoring.score import SCORE_COLUMNS, score_predictions

@@ -237,7 +237,7 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
     ]
     means = [np.where(target, table.mean(1), np.nan) for table in seeds]
     distances = {k: np.where(target, v, np.nan) for k, v in facts.distances.items()}
-    raw = {code: _p_of_language(one[code], other[code]) for code in facts.languages}
+    raw = {code: p_of_language(one[code], other[code]) for code in facts.languages}
     clear = {code for code, p in benjamini_hochberg(raw).items() if p < 0.05}
     gain = means[1] - means[0]
     cut = as_cut(facts, first.predictions, sources)
@@ -264,7 +264,7 @@ def _contrast(first: Arm, second: Arm, facts: Facts, sources: Sequence[str]) -> 
     )
 
 
-def _p_of_language(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def p_of_language(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Test two settings in one language: of right and wrong answers, or of other items' values."""
     if all(set(np.unique(values)) <= {0.0, 1.0} for values in (one, other)):
         return mcnemar(*(values.mean(0) > 0.5 for values in (one, other)))

@@ -3,6 +3,7 @@
 Axes: C checkpoints, P soft tokens, D width.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,3 +62,26 @@ def principal_shares(vectors: Float[np.ndarray, "C P D"]) -> tuple[float, ...]:
     total = values.sum()
     shares = values[:COMPONENTS] / total if total > 0 else np.zeros(len(values[:COMPONENTS]))
     return tuple(float(share) for share in shares)
+
+
+def plane_of(
+    paths: Sequence[Float[np.ndarray, "_C P D"]],
+) -> tuple[list[Float[np.ndarray, "_C 2"]], float]:
+    """Project paths onto the plane in which all of them together vary most.
+
+    Args:
+        paths: Of prompts of one length.
+
+    Returns:
+        Places of every checkpoint, and the plane's share of the variance (1 where nothing varies).
+    """
+    flat = [path.reshape(len(path), -1).astype(np.float64) for path in paths]
+    every = np.concatenate(flat)
+    mean = every.mean(0)
+    _, values, axes = np.linalg.svd(every - mean, full_matrices=False)
+    whole = float((values**2).sum())
+    share = float((values[:2] ** 2).sum()) / whole if whole > 0 else 1.0
+    axes = axes[:2]
+    found = [(own - mean) @ axes.T for own in flat]
+    missing = 2 - len(axes)
+    return [np.pad(own, ((0, 0), (0, missing))) for own in found], share

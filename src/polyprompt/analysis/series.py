@@ -29,6 +29,23 @@ class Best:
 
 
 @dataclass(frozen=True)
+class Trend:
+    """Settings along a number, each by the runs that it has.
+
+    Attributes:
+        name: Of the number.
+        rest: What else sets these settings apart from the study's others; empty for nothing.
+        means: Metric over all languages, by value.
+        seeds: The fewest runs of a value.
+    """
+
+    name: str
+    rest: str
+    means: dict[float, Interval]
+    seeds: int
+
+
+@dataclass(frozen=True)
 class Series:
     """Settings along a number.
 

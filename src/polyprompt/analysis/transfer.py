@@ -172,12 +172,14 @@ class Regression:
 
     Attributes:
         effects: Per predictor: per unit of it, accuracy.
+        intercept: Accuracy where every predictor is 0.
         n: Languages that have all values.
         families: Of these languages.
         left_out: Languages that lack a value.
     """
 
     effects: Mapping[str, Effect]
+    intercept: float
     n: int
     families: int
     left_out: int
@@ -198,7 +200,7 @@ def regress(
     Returns:
         None where there are too few languages or families, or predictors depend on one another.
     """
-    import statsmodels.api as sm
+    from statsmodels.regression.linear_model import OLS
 
     x = np.column_stack(list(predictors.values()))
     there = ~np.isnan(np.column_stack([x, y])).any(axis=1).reshape(-1)
@@ -213,7 +215,7 @@ def regress(
         labels[rows] = number
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few clusters; the interval resamples them
-        fit = sm.OLS(y[there], design).fit(cov_type="cluster", cov_kwds={"groups": labels})
+        fit = OLS(y[there], design).fit(cov_type="cluster", cov_kwds={"groups": labels})
     target = y[there]
     effects = {}
     for column, name in enumerate(predictors, start=1):
@@ -230,7 +232,7 @@ def regress(
             float("nan") if high is None else high,
             float(fit.pvalues[column]),
         )
-    return Regression(effects, len(design), len(groups), int((~there).sum()))
+    return Regression(effects, float(fit.params[0]), len(design), len(groups), int((~there).sum()))
 
 
 def best_setting(

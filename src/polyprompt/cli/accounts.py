@@ -34,14 +34,12 @@ def analyse(
     )
     from polyprompt.experiments.cohort import Request
     from polyprompt.experiments.recorded_account import recorded_tables
-    from polyprompt.experiments.results import gather
+    from polyprompt.experiments.results import gather, ordered
     from polyprompt.experiments.store import complete_runs, study_settings, study_title
 
     console = make_console()
     config = study_settings(study)
-    order = list(config.get("arms") or {})
-    settings = gather(list(complete_runs(study)))
-    settings.sort(key=lambda s: order.index(s.config["arm"]) if s.config.get("arm") in order else 0)
+    settings = ordered(study, gather(list(complete_runs(study))))
     request = Request(
         corpus=corpus or None,
         origin="predicted" if predicted else "attested",

@@ -92,7 +92,8 @@ def show_results(
     from polyprompt.cli.console import print_table
     from polyprompt.experiments.language_results import learns_languages
     from polyprompt.experiments.remote import Store, is_url
-    from polyprompt.experiments.results import gather, write_reports
+    from polyprompt.experiments.reports import write_reports
+    from polyprompt.experiments.results import gather, ordered
     from polyprompt.experiments.search import choices, search_table
     from polyprompt.experiments.study import study_folders
 
@@ -104,7 +105,7 @@ def show_results(
     if learns_languages(folders):
         show_languages(console, study, folders, as_json=as_json)
         return
-    settings = gather(folders)
+    settings = ordered(study.folder, gather(folders))
     paths = write_reports(study.folder, study.settings.title or study.settings.name, settings)
     if is_url(study.settings.output):
         Store(study.settings.output).put(study.folder)
@@ -229,14 +230,26 @@ def report(
     study: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="A study's folder, e.g. runs/demo.")
     ],
+    figures: Annotated[
+        list[str] | None,
+        typer.Option("--figures", help="Write figures as svg, png or pdf, too, and all tables."),
+    ] = None,
+    reference: Annotated[
+        str, typer.Option("--reference", help="The setting that others are compared with.")
+    ] = "",
 ) -> None:
-    """Write a study's tables as one HTML page and Markdown, from the runs on disk."""
+    """Write a study's results as one HTML page and Markdown, from the runs on disk."""
     from polyprompt.cli.console import make_console
     from polyprompt.experiments.language_results import learns_languages, write_language_reports
-    from polyprompt.experiments.results import gather, write_reports
+    from polyprompt.experiments.reports import write_reports
+    from polyprompt.experiments.results import gather, ordered
     from polyprompt.experiments.store import complete_runs, study_title
+    from polyprompt.report.figure import FORMATS
 
     console = make_console()
+    formats = list(dict.fromkeys(figures or []))
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise typer.BadParameter(f"no figures as {unknown[0]}; there are: {', '.join(FORMATS)}")
     folders = list(complete_runs(study))
     if learns_languages(folders):
         section, paths = write_language_reports(study, study_title(study), folders)
@@ -244,8 +257,8 @@ def report(
         for name, path in paths.items():
             console.print(f"  {name:<8} {path}", markup=False)
         return
-    settings = gather(folders)
-    paths = write_reports(study, study_title(study), settings)
+    settings = ordered(study, gather(folders), reference)
+    paths = write_reports(study, study_title(study), settings, formats)
     for setting in settings:
         console.print(setting.section().headline, markup=False)
     for name, path in paths.items():

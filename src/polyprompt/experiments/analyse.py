@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from polyprompt.analysis.account import (
     Arm,
@@ -64,7 +63,7 @@ def account_of(settings: Sequence[Setting], request: Request) -> tuple[list[Tabl
 
 def _cohort(settings: Sequence[Setting], request: Request) -> Cohort:
     """Compare settings of one backbone that were tested in the same languages."""
-    arms = [_arm(setting) for setting in settings]
+    arms = [setting.arm() for setting in settings]
     common, left_out = on_common_seeds(arms)
     corpus = corpus_of(settings, request.corpus)
     facts: dict[tuple[str, ...], Facts] = {}
@@ -171,16 +170,6 @@ def _check(settings: Sequence[Setting], request: Request) -> None:
             f"There is no setting '{request.reference}'.{nearest(request.reference, titles)} There "
             f"are: {', '.join(titles)}."
         )
-
-
-def _arm(setting: Setting) -> Arm:
-    """Take a setting's answers and seeds."""
-    predictions = pl.concat([run.predictions() for run in setting.runs])
-    pairs = {
-        run.name: (record["draw_seed"], record["train_seed"])
-        for run, record in zip(setting.runs, setting.records, strict=True)
-    }
-    return Arm(setting.title, predictions.filter(pl.col("baseline").is_null()), pairs)
 
 
 def _not_crossed(

@@ -1,18 +1,23 @@
 """What a study's design allows: sources, settings along a number, draws crossed with trainings."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from polyprompt.analysis.account import Arm, are_paired
 from polyprompt.analysis.facts import Facts
-from polyprompt.analysis.series import series
+from polyprompt.analysis.series import Trend, series
 from polyprompt.analysis.significance import variance_components
 from polyprompt.analysis.sources import source_matrix
 from polyprompt.analysis.summary import have_the_same_items
 from polyprompt.experiments.results import Setting, varying
 from polyprompt.report.account_tables import component_table, series_tables, source_tables
 from polyprompt.report.score_tables import Table
+
+Kept = TypeVar("Kept")
+SIZE = "parameters of the model"
+"""The number along which settings with different backbones stand."""
 
 
 def matrix_of(settings: Sequence[Setting], arms: Sequence[Arm]) -> list[Table]:
@@ -45,16 +50,39 @@ def series_of(
     return tables
 
 
+def trends_of(settings: Sequence[Setting]) -> list[list[Trend]]:
+    """Give means along every number that sets settings apart and takes several values."""
+    differing = varying([setting.config for setting in settings])
+    of_model = [key for key in differing if key == "contents" or key.startswith("backbone.")]
+    rest = [key for key in differing if key not in of_model]
+    names = [(name, [key for key in differing if key not in {name, "contents"}]) for name in rest]
+    found = []
+    for name, others in [*names, *([(SIZE, rest)] if of_model else [])]:
+        lines = _lines(settings, settings, name, others)
+        drawn = [
+            Trend(
+                name,
+                rest,
+                {value: line[value].summary.overall.accuracy for value in sorted(line)},
+                min(one.summary.seeds for one in line.values()),
+            )
+            for rest, line in lines.items()
+            if len(line) > 1
+        ]
+        found += [drawn] if drawn else []
+    return found
+
+
 def _is_series(line: Mapping[float, Arm]) -> bool:
     """Say whether settings along a number are three or more with the same seeds."""
     return len(line) > 2 and len({tuple(sorted(arm.pairs.values())) for arm in line.values()}) == 1
 
 
 def _lines(
-    settings: Sequence[Setting], arms: Sequence[Arm], name: str, others: Sequence[str]
-) -> dict[str, dict[float, Arm]]:
+    settings: Sequence[Setting], arms: Sequence[Kept], name: str, others: Sequence[str]
+) -> dict[str, dict[float, Kept]]:
     """Sort settings by what else differs, then by a number; none where it is no number."""
-    lines: dict[str, dict[float, Arm]] = {}
+    lines: dict[str, dict[float, Kept]] = {}
     for setting, arm in zip(settings, arms, strict=True):
         value = _number(setting, name)
         if value is None:
@@ -67,6 +95,8 @@ def _lines(
 def _number(setting: Setting, name: str) -> float | None:
     """Read a number that sets settings apart; ``shots=all`` as its examples per class."""
     value, record = setting.config.get(name), setting.records[0]
+    if name == SIZE:
+        return float(record["backbone_parameters"])
     if name == "shots" and value == "all":
         return record["train_examples"] / max(len(record["labels"]), 1)
     if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:

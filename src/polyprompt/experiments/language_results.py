@@ -12,8 +12,9 @@ from polyprompt.errors import StoreError
 from polyprompt.experiments.nested import flatten, varying
 from polyprompt.experiments.results import LANGUAGE_KIND, markdown_report
 from polyprompt.experiments.store import RunFolder
-from polyprompt.report.html import Section, page
+from polyprompt.report.page import page
 from polyprompt.report.score_tables import Table
+from polyprompt.report.section import Section
 from polyprompt.scoring.intervals import RESAMPLES, Interval
 from polyprompt.seeds import generator
 from polyprompt.tables import write_parquet, write_text
@@ -192,7 +193,7 @@ def write_language_reports(
         "table": folder / "table.md",
         "scores": folder / "scores.parquet",
     }
-    write_text(paths["report"], page(title, [section]))
+    write_text(paths["report"], page(title, [section.chapter()]))
     write_text(paths["table"], markdown_report(title, [section]))
     complete = [one for one in folders if one.is_complete()]
     write_parquet(paths["scores"], pl.concat([one.scores() for one in complete]))

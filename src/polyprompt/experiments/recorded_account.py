@@ -61,7 +61,7 @@ def recorded_tables(
         Tables, and notes on how they were made.
     """
     ordered = sorted(settings, key=lambda setting: setting.title != reference)
-    found = [_recorded(setting) for setting in ordered]
+    found = [recorded_of(setting) for setting in ordered]
     aligned, notes = _aligned([one for one in found if one.states], origin)
     tables = [
         *aligned,
@@ -72,7 +72,7 @@ def recorded_tables(
     return tables, notes
 
 
-def _recorded(setting: Setting) -> Recorded:
+def recorded_of(setting: Setting) -> Recorded:
     """Find out which runs recorded what."""
     names = ("states", "attention", "prompt_path")
     return Recorded(

@@ -8,15 +8,15 @@ from typing import Any
 
 import polars as pl
 
+from polyprompt.analysis.account import Arm
 from polyprompt.analysis.diagnosis import diagnose
 from polyprompt.analysis.summary import Summary, summarise
 from polyprompt.capabilities import RunSettings
 from polyprompt.cautions import contamination_notes, marked
-from polyprompt.errors import StoreError
+from polyprompt.errors import ConfigError, StoreError, nearest
 from polyprompt.experiments.nested import flatten, varying
-from polyprompt.experiments.store import RunFolder
+from polyprompt.experiments.store import RunFolder, study_settings
 from polyprompt.fingerprint import fingerprint
-from polyprompt.report.html import Section, page
 from polyprompt.report.score_tables import (
     Table,
     difference_table,
@@ -26,7 +26,7 @@ from polyprompt.report.score_tables import (
     markdown,
     script_table,
 )
-from polyprompt.tables import write_parquet, write_text
+from polyprompt.report.section import Section
 
 LANGUAGE_KIND = "language"
 """Kind of the tasks in which texts' own words are guessed."""
@@ -57,6 +57,18 @@ class Setting:
     def sources(self) -> tuple[str, ...]:
         """The languages of its training examples."""
         return tuple(self.config["source"])
+
+    def predictions(self) -> pl.DataFrame:
+        """Read the predictions of all its runs and of their baselines."""
+        return pl.concat([run.predictions() for run in self.runs])
+
+    def arm(self) -> Arm:
+        """Give its answers and seeds."""
+        pairs = {
+            run.name: (record["draw_seed"], record["train_seed"])
+            for run, record in zip(self.runs, self.records, strict=True)
+        }
+        return Arm(self.title, self.predictions().filter(pl.col("baseline").is_null()), pairs)
 
     def section(self) -> Section:
         """Compose the setting's part of a report."""
@@ -99,6 +111,30 @@ def gather(folders: Sequence[RunFolder]) -> list[Setting]:
         _setting(_title(config, configs), config, [folder for folder, _ in members])
         for config, members in flat
     ]
+
+
+def ordered(study: Path, settings: Sequence[Setting], reference: str = "") -> list[Setting]:
+    """Put settings into the order of their study's arms, one that all are compared with in front.
+
+    Args:
+        study: Its folder.
+        settings: As ``gather`` gives them.
+        reference: Title of the one in front; empty for none.
+
+    Raises:
+        ConfigError: There is no such setting.
+    """
+    titles = [setting.title for setting in settings]
+    if reference and reference not in titles:
+        raise ConfigError(
+            f"There is no setting '{reference}' to compare with.{nearest(reference, titles)} "
+            f"There are: {', '.join(titles)}."
+        )
+    arms = list(study_settings(study).get("arms") or {})
+    places = {arm: place for place, arm in enumerate(arms)}
+    return sorted(
+        settings, key=lambda one: (one.title != reference, places.get(one.config.get("arm", ""), 0))
+    )
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
@@ -159,22 +195,6 @@ def _title(config: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> s
 def _shown(value: Any) -> str:
     """Write a value as people do: several joined by a plus."""
     return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def write_reports(folder: Path, title: str, settings: Sequence[Setting]) -> dict[str, Path]:
-    """Write a study's HTML report, Markdown table and joined scores into its folder."""
-    sections = [setting.section() for setting in settings]
-    paths = {
-        "report": folder / "report.html",
-        "table": folder / "table.md",
-        "scores": folder / "scores.parquet",
-    }
-    write_text(paths["report"], page(title, sections))
-    write_text(paths["table"], markdown_report(title, sections))
-    write_parquet(
-        paths["scores"], pl.concat([run.scores() for setting in settings for run in setting.runs])
-    )
-    return paths
 
 
 def markdown_report(title: str, sections: Sequence[Section]) -> str:

@@ -1,5 +1,7 @@
 """Data frames as text for papers and pages: LaTeX (booktabs) and Markdown."""
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from polyprompt.report.score_tables import Table, markdown
@@ -7,26 +9,39 @@ from polyprompt.report.score_tables import Table, markdown
 _SIGNS = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "–": "--", "−": "$-$",
+    "×": r"$\times$",
 }  # fmt: skip
 
 
 def latex_table(frame: pl.DataFrame) -> str:
     """Write a data frame as a LaTeX tabular; needs the package booktabs."""
     letters = "".join("r" if kind.is_numeric() else "l" for kind in frame.dtypes)
+    return latex_rows(frame.columns, list(frame.iter_rows()), letters)
+
+
+def latex_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], alignment: str) -> str:
+    """Write rows as a LaTeX tabular; needs the package booktabs.
+
+    Args:
+        columns: Heads.
+        rows: Cells.
+        alignment: A letter per column, as ``Table`` has them.
+    """
+    letters = "".join("p{6cm}" if letter == "p" else letter for letter in alignment)
     lines = [
         rf"\begin{{tabular}}{{{letters}}}",
         r"\toprule",
-        _latex_row(frame.columns),
+        _latex_row(columns),
         r"\midrule",
-        *(_latex_row(row) for row in frame.iter_rows()),
+        *map(_latex_row, rows),
         r"\bottomrule",
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _latex_row(cells: tuple[object, ...] | list[str]) -> str:
+def _latex_row(cells: Sequence[object]) -> str:
     """Write a row."""
     return " & ".join("".join(_SIGNS.get(c, c) for c in _cell(cell)) for cell in cells) + r" \\"
 
