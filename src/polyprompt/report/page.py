@@ -81,6 +81,7 @@ def _listing(block: Listing, name: str) -> str:
 def _figure(block: Figure, name: str) -> str:
     """Write a figure, its colours by the reader's theme, its names its own."""
     svg = re.sub(r'(\bid="|url\(#|href="#)(?!land)', rf"\g<1>{name}-", themed(block.svg))
+    svg = re.sub(r' xmlns(?::xlink)?="[^"]*"', "", svg)
     return (
         f'<figure id="{name}">\n<figcaption><strong>{escape(block.title)}.</strong> '
         f'{escape(block.caption)}</figcaption>\n<div class="scroll drawing" tabindex="0" '

@@ -111,7 +111,7 @@ function chosen(mark) {
 }
 
 function marked(drawing) {
-  const marks = [...drawing.querySelectorAll("[role=graphics-symbol][aria-label]")];
+  const marks = [...drawing.querySelectorAll("[role=graphics-symbol][aria-label]:not(g)")];
   if (!marks.length) return;
   let at = -1;
   marks.forEach((mark) => mark.setAttribute("tabindex", "-1"));
