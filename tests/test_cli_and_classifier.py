@@ -59,7 +59,7 @@ def test_help_answers_without_loading_torch():
 
 
 @pytest.mark.parametrize(
-    "module", ["report.html", "analysis.summary", "scoring.score", "tasks.card"]
+    "module", ["report.page", "analysis.summary", "scoring.score", "tasks.card"]
 )
 def test_reading_results_loads_no_torch(module):
     program = f"import sys, polyprompt.{module}; print('torch' in sys.modules)"

@@ -12,7 +12,7 @@ import yaml
 
 from polyprompt import Classifier, Predictor
 from polyprompt import predictor as predictor_module
-from polyprompt.cli.answers import write_rows
+from polyprompt.cli.answers import Asking, Count, write_rows
 from polyprompt.cli.rows import Wanted, _rows
 from polyprompt.errors import DataError, StoreError
 from polyprompt.experiments.config import build_study
@@ -269,7 +269,8 @@ def test_what_was_read_is_answered_when_somebody_breaks_it_off(
     wanted = Wanted({"text": "text"})
     rows = _rows(Broken(["a\n", "b\n", "c\n"], error), "lines", wanted, "here")
     stream = io.StringIO()
-    assert write_rows(rows, Predictor.load(run.path), stream) == (3, error)
+    asking = Asking(Predictor.load(run.path))
+    assert write_rows(rows, asking, stream) == (Count(written=3), error)
     assert len(stream.getvalue().splitlines()) == 4
 
 

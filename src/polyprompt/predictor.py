@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from scipy.special import softmax
-
 from polyprompt.data.windows import Asked, asked
 from polyprompt.errors import ConfigError, DataError, StoreError, listing
 from polyprompt.experiments.assemble import longest_branch
@@ -22,11 +20,13 @@ from polyprompt.experiments.reopen import (
     settings_of,
 )
 from polyprompt.experiments.store import RunFolder, find_run
+from polyprompt.experiments.temperature import calibration_of
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.prediction.predict import Collected, answer
 from polyprompt.prediction.written import columns_of, written_answers
 from polyprompt.records import Example
+from polyprompt.scoring.calibration import calibrated
 
 KINDS = ("classification", "tagging", "text")
 
@@ -62,6 +62,8 @@ class Predictor:
         writes: Whether answers are written, and have no probability per label.
         tags: Whether words are tagged, those between spaces.
         folder: Of the run.
+        temperature: That scores are divided by before they become probabilities; 1 where the run
+            was not calibrated.
     """
 
     fields: tuple[str, ...]
@@ -69,6 +71,7 @@ class Predictor:
     writes: bool
     tags: bool
     folder: Path
+    temperature: float
 
     def __init__(self, run: RunFolder, backbone: Backbone) -> None:
         """Take settings, parts and head from a run's folder.
@@ -102,6 +105,8 @@ class Predictor:
         self._reader = reader_of(head, backbone)
         self._windowing = windowing_of(head, record.get("form"))
         self._languages: set[str] = set()
+        known = None if kind != "classification" else calibration_of(run)
+        self.temperature = 1.0 if known is None else known.temperature
         self.writes, self.tags = self._reader is not None, kind == "tagging"
 
     @classmethod
@@ -219,7 +224,7 @@ class Predictor:
         collected = Collected(1, read.inputs, len(self.labels), 0)
         for batch in answer(self._engine, self._prompts, [self._head], read.inputs, bare=False):
             collected.add(batch)
-        found = softmax(collected.scores[0], axis=1)
+        found = calibrated(collected.scores[0], self.temperature)
         if not self.tags:
             return [Answer(self.labels[int(own.argmax())], tuple(own.tolist())) for own in found]
         words = [found[slice(*pair)] for pair in pairwise(collected.starts)]

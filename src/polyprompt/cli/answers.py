@@ -2,7 +2,8 @@
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
 
 from polyprompt.cli.rows import Row, Rows
@@ -14,41 +15,84 @@ if TYPE_CHECKING:
 ROWS_PER_BLOCK = 256
 
 
-def write_rows(
-    rows: Rows, predictor: "Predictor", stream: TextIO
-) -> tuple[int, BaseException | None]:
+@dataclass(frozen=True)
+class Asking:
+    """How rows are answered.
+
+    Attributes:
+        predictor: Answers them.
+        measured: What the run reached in each language, and on how many items; None where rows do
+            not say their language.
+        metric: What that is.
+        threshold: Answers with a lower probability are withheld.
+        skips: Whether rows that cannot be answered are left out; else the first of them ends it.
+        tell: Is told of rows that are left out.
+    """
+
+    predictor: "Predictor"
+    measured: Mapping[str, tuple[float, int]] | None = None
+    metric: str = "accuracy"
+    threshold: float = 0.0
+    skips: bool = False
+    tell: Callable[[str], None] = print
+
+
+@dataclass
+class Count:
+    """What became of the rows so far.
+
+    Attributes:
+        written: Answered, or withheld.
+        withheld: Of these, those without an answer.
+        skipped: Left out.
+    """
+
+    written: int = 0
+    withheld: int = 0
+    skipped: int = 0
+
+
+def write_rows(rows: Rows, asking: Asking, stream: TextIO) -> tuple[Count, BaseException | None]:
     """Answer block after block and write each row with all it had.
 
     Args:
         rows: To be read.
-        predictor: Answers them.
+        asking: How they are answered.
         stream: To be written to.
 
     Returns:
-        How many rows are written, and what ended it in front of the end: a row that cannot be used,
-        or somebody who broke it off.
+        What became of them, and what ended it in front of the end: a row that cannot be used, or
+        somebody who broke it off.
     """
     writer = _json_writer if rows.kind == "jsonl" else _table_writer
-    write = writer(rows, _names(predictor), stream)
-    done = 0
-    for block, fault in _blocks(_checked(rows, predictor)):
+    write = writer(rows, _names(asking), stream)
+    count = Count()
+    for block, fault in _blocks(_checked(rows, asking, count)):
         languages = [row.language for row in block]
         texts = [row.texts for row in block]
         try:
-            found = predictor.answer(texts, languages, first=done + 1)
+            found = asking.predictor.answer(texts, languages, first=count.written + 1)
         except KeyboardInterrupt as error:
-            return done, error
+            return count, error
         for row, one in zip(block, found, strict=True):
-            write(row.value, _cells(one, predictor))
+            withheld = bool(one.probabilities) and max(one.probabilities) < asking.threshold
+            count.withheld += withheld
+            write(row.value, _cells(one, row, asking, withheld=withheld))
         stream.flush()
-        done += len(block)
+        count.written += len(block)
         if fault is not None:
-            return done, fault
-    return done, None
+            return count, fault
+    return count, None
 
 
-def _names(predictor: "Predictor") -> list[str]:
+def _names(asking: Asking) -> list[str]:
     """Name what is added to a row."""
+    measured = [f"measured:{asking.metric}", "measured:n"] if asking.measured is not None else []
+    return [*_answer_names(asking.predictor), *measured]
+
+
+def _answer_names(predictor: "Predictor") -> list[str]:
+    """Name what an answer consists of."""
     if predictor.tags:
         return ["prediction", "probabilities"]
     if not predictor.writes:
@@ -57,20 +101,26 @@ def _names(predictor: "Predictor") -> list[str]:
     return ["prediction", *written, "log_probability"]
 
 
-def _checked(rows: Rows, predictor: "Predictor") -> Iterator[Row]:
-    """Give the rows.
+def _checked(rows: Rows, asking: Asking, count: Count) -> Iterator[Row]:
+    """Give the rows that can be answered.
 
     Raises:
-        DataError: One cannot be answered; says which.
+        DataError: One cannot, and none is to be skipped; says which.
     """
-    for number, row in enumerate(rows.items, start=1):
-        fault = predictor.fault(row.texts, row.language, rows.names)
-        if fault:
+    good = 0
+    for row in rows.items:
+        fault = row.fault or asking.predictor.fault(row.texts, row.language, rows.names)
+        if not fault:
+            good += 1
+            yield row
+        elif asking.skips:
+            count.skipped += 1
+            asking.tell(f"skipped: {rows.where}, {row.where}: {fault}")
+        else:
             raise DataError(
-                f"{rows.where}, row {number}: {fault} The {number - 1} rows before it are "
-                "written. Take it out and run again."
+                f"{rows.where}, {row.where}: {fault} The {good} rows before it are written. Mend "
+                "it and run again, or leave such rows out with --bad-rows skip."
             )
-        yield row
 
 
 def _blocks(rows: Iterator[Row]) -> Iterator[tuple[list[Row], BaseException | None]]:
@@ -88,14 +138,22 @@ def _blocks(rows: Iterator[Row]) -> Iterator[tuple[list[Row], BaseException | No
     yield block, None
 
 
-def _cells(one: "Answer", predictor: "Predictor") -> list[Any]:
-    """Give what is added to a row."""
+def _cells(one: "Answer", row: Row, asking: Asking, *, withheld: bool) -> list[Any]:
+    """Give what is added to a row; a measured value is missing where there is none."""
+    cells = _answer_cells(one, asking.predictor, "" if withheld else one.prediction)
+    if asking.measured is None:
+        return cells
+    return [*cells, *asking.measured.get(row.language, (None, None))]
+
+
+def _answer_cells(one: "Answer", predictor: "Predictor", prediction: str) -> list[Any]:
+    """Give what an answer consists of."""
     if predictor.tags:
-        return [one.prediction, " ".join(f"{own:.6f}" for own in one.probabilities)]
+        return [prediction, " ".join(f"{own:.6f}" for own in one.probabilities)]
     if not predictor.writes:
-        return [one.prediction, *one.probabilities]
+        return [prediction, *one.probabilities]
     written = [one.written, one.unread] if predictor.labels else []
-    return [one.prediction, *written, one.mean_log]
+    return [prediction, *written, one.mean_log]
 
 
 def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
@@ -116,6 +174,8 @@ def _table_writer(rows: Rows, names: Sequence[str], stream: TextIO) -> Any:
 
 def _told(value: Any) -> Any:
     """Write a value for a table."""
+    if value is None:
+        return ""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:.6f}" if isinstance(value, float) else value

@@ -10,7 +10,8 @@ from polyprompt import __version__
 from polyprompt.cli.accounts import analyse, compare, recommend
 from polyprompt.cli.catalogues import backbones, languages, tasks
 from polyprompt.cli.languages import language
-from polyprompt.cli.people import fit, predict
+from polyprompt.cli.people import fit
+from polyprompt.cli.predictions import calibrate, predict
 from polyprompt.cli.stores import query, scores, status
 from polyprompt.cli.studies import check, report, run
 from polyprompt.errors import PolypromptError
@@ -30,6 +31,7 @@ for command in (
     run,
     fit,
     predict,
+    calibrate,
     report,
     status,
     scores,

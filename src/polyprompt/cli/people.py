@@ -1,6 +1,5 @@
-"""Commands for one's own data: fit and predict."""
+"""Fits a classifier to somebody's own table."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -126,93 +125,6 @@ def _estimate(method: str, right: float, n: int, others: dict[str, float]) -> li
         "This holds for texts like your examples. In other languages it is usually lower, and for "
         "languages the backbone hardly knows much lower: test on some labelled texts there.",
     ]
-
-
-def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, a fit or a study.")],
-    file: Annotated[
-        str, typer.Argument(help="CSV, TSV, JSON lines or plain lines; - is standard input.")
-    ],
-    text_column: Annotated[
-        str | None, typer.Option(help="Column or key of the texts; text if left out.")
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="FIELD=COLUMN: of a task with several texts a row, where a column is named "
-            "otherwise than the field; repeatable."
-        ),
-    ] = None,
-    file_format: Annotated[
-        str,
-        typer.Option(
-            "--format", help="csv, tsv, jsonl or lines; by the file's ending if left out."
-        ),
-    ] = "",
-    output: Annotated[
-        str, typer.Option("--output", "-o", help="Where to write; standard output if left out.")
-    ] = "-",
-    language: Annotated[
-        str,
-        typer.Option(help="Of the texts, for a run with parts per language, e.g. swh_Latn."),
-    ] = "",
-    language_column: Annotated[
-        str,
-        typer.Option(help="Column or key of each row's language; --language is for rows of none."),
-    ] = "",
-) -> None:
-    """Answer rows, in order: a label with probabilities, or what the model writes."""
-    from polyprompt.cli.answers import write_rows
-    from polyprompt.cli.rows import Wanted, open_rows
-    from polyprompt.predictor import Predictor
-    from polyprompt.tables import replacing
-
-    fields = _columns_of(run, text_column, column or [])
-    with open_rows(file, file_format, Wanted(fields, language_column, language)) as rows:
-        predictor = Predictor.load(run)
-        if language or not language_column:
-            predictor.check_language(language)
-        if output == "-":
-            _, fault = write_rows(rows, predictor, sys.stdout)
-        else:
-            with (
-                replacing(Path(output)) as temporary,
-                temporary.open("w", encoding="utf-8", newline="") as stream,
-            ):
-                done, fault = write_rows(rows, predictor, stream)
-                if fault is not None and not done:
-                    raise fault  # the file stays as it was
-        if fault is not None:
-            raise fault
-
-
-def _columns_of(run: Path, text_column: str | None, given: list[str]) -> dict[str, str]:
-    """Say which column has each of the texts of a run's task.
-
-    Raises:
-        ConfigError: A column is given for no field, or one for all of several.
-    """
-    from polyprompt.errors import ConfigError, listing, nearest
-    from polyprompt.experiments.store import find_run
-
-    fields = find_run(run).record()["fields"]
-    if len(fields) > 1 and text_column is not None:
-        raise ConfigError(
-            f"--text-column {text_column}: a row of this task has {listing(fields)}. Name their "
-            "columns with --column FIELD=COLUMN."
-        )
-    columns = {field: field if len(fields) > 1 else text_column or "text" for field in fields}
-    for pair in given:
-        field, equals, name = pair.partition("=")
-        if not equals or not name:
-            raise ConfigError(f"Cannot read --column '{pair}': expected FIELD=COLUMN.")
-        if field not in columns:
-            raise ConfigError(
-                f"--column {pair}: the task has no field '{field}'.{nearest(field, fields)} It "
-                f"has: {listing(fields)}."
-            )
-        columns[field] = name
-    return columns
 
 
 def _descriptions(pairs: list[str]) -> dict[str, str]:

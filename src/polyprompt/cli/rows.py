@@ -25,11 +25,15 @@ class Row:
         texts: What is to be answered, by the names of the task's fields.
         language: SIB-200 code; empty where it is not known.
         value: The cells of a table, or the object of a JSON line.
+        where: Its place in the input, for messages.
+        fault: Why it could not be read; empty where it could.
     """
 
     texts: Mapping[str, str]
     language: str
     value: Any
+    where: str
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def _rows(stream: TextIO, kind: str, wanted: Wanted, where: str) -> Rows:
     if not columns:
         raise DataError(f"{where} is empty; expected a line of column names.")
     _check_columns(columns, wanted, where)
-    items = _table_rows(reader, columns, wanted, where)
+    items = _table_rows(reader, columns, wanted)
     return Rows(kind, columns, items, where, wanted.fields)
 
 
@@ -148,9 +152,9 @@ def _check_columns(columns: Sequence[str], wanted: Wanted, where: str) -> None:
 def _line_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
     """Read plain lines, each a text."""
     (field,) = wanted.fields
-    for line in _decoded(stream, where):
+    for number, line in enumerate(_decoded(stream, where), start=1):
         text = line.rstrip("\r\n")
-        yield Row({field: text}, wanted.default, [text])
+        yield Row({field: text}, wanted.default, [text], f"row {number}")
 
 
 def _decoded(stream: TextIO, where: str) -> Iterator[str]:
@@ -163,46 +167,42 @@ def _decoded(stream: TextIO, where: str) -> Iterator[str]:
         ) from error
 
 
-def _table_rows(reader: Any, columns: Sequence[str], wanted: Wanted, where: str) -> Iterator[Row]:
-    """Read the rows of a table; one with too many or too few cells is an error."""
+def _table_rows(reader: Any, columns: Sequence[str], wanted: Wanted) -> Iterator[Row]:
+    """Read the rows of a table; one with too many or too few cells has a fault."""
     places = {field: columns.index(column) for field, column in wanted.fields.items()}
     spoken = columns.index(wanted.language) if wanted.language else None
-    for cells in reader:
-        if not cells:
-            continue
+    for number, cells in enumerate(filter(None, reader), start=1):
         if len(cells) != len(columns):
-            raise DataError(
-                f"{where}, line {reader.line_num}: the row does not have {len(columns)} cells but "
-                f"{len(cells)}. A text with the separator in it needs quotation marks around it."
+            fault = (
+                f"the row does not have {len(columns)} cells but {len(cells)}. A text with the "
+                "separator in it needs quotation marks around it."
             )
+            yield Row({}, "", cells, f"line {reader.line_num}", fault)
+            continue
         texts = {field: cells[place] for field, place in places.items()}
         own = "" if spoken is None else cells[spoken].strip()
-        yield Row(texts, own or wanted.default, cells)
+        yield Row(texts, own or wanted.default, cells, f"row {number}")
 
 
 def _json_rows(stream: TextIO, wanted: Wanted, where: str) -> Iterator[Row]:
     """Read the objects of JSON lines; empty lines are passed over."""
     for number, line in enumerate(_decoded(stream, where), start=1):
         if line.strip():
-            yield _json_row(line, wanted, f"{where}, line {number}")
+            yield _json_row(line, wanted, f"line {number}")
 
 
 def _json_row(line: str, wanted: Wanted, where: str) -> Row:
-    """Read one object.
-
-    Raises:
-        DataError: It is none, or a text is missing.
-    """
+    """Read one object; a line that is none, or lacks a text, has a fault."""
     try:
         value = json.loads(line)
-    except ValueError as error:
-        raise DataError(f"{where}: not JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        return Row({}, "", {}, where, f"not JSON ({error}).")
     own = value if isinstance(value, dict) else {}
     for column in wanted.fields.values():
         if not isinstance(own.get(column), str):
-            raise DataError(f"{where}: expected an object with a text '{column}'.")
+            return Row({}, "", own, where, f"expected an object with a text '{column}'.")
     spoken = own.get(wanted.language) if wanted.language else None
     if not isinstance(spoken, str | None):
-        raise DataError(f"{where}: the language '{wanted.language}' is no text.")
+        return Row({}, "", own, where, f"the language '{wanted.language}' is no text.")
     texts = {field: own[column] for field, column in wanted.fields.items()}
-    return Row(texts, (spoken or "").strip() or wanted.default, own)
+    return Row(texts, (spoken or "").strip() or wanted.default, own, where)

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from polyprompt.analysis.confidence import from_predictions
 from polyprompt.capabilities import EngineSettings, RunSettings
 from polyprompt.data.readers import TaskData
 from polyprompt.errors import DataError
@@ -20,6 +21,7 @@ from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.run import write_parts
 from polyprompt.experiments.stages import read_all, train_group
 from polyprompt.experiments.store import RunFolder, check_writable
+from polyprompt.experiments.temperature import write_calibration
 from polyprompt.fingerprint import fingerprint
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
@@ -109,6 +111,7 @@ def fit_examples(
     table = yield from _validate(plan, group, heads, examples, fold_of)
     clock.enter("write")
     record = run_record(plan, plan.runs[0], group) | note
+    write_calibration(run_folder, from_predictions(table, card.labels))
     run_folder.finish(table, score_predictions(table), record)
     run_folder.amend(clock.record())
     yield Event("done", 1, 1)
@@ -119,7 +122,7 @@ def _plan(
 ) -> tuple[GroupPlan, NDArray[np.int64] | None]:
     """Plan the final run and one per fold; returns which fold each example is left out of."""
     origin = fingerprint([[e.fields["text"], e.label] for e in examples])
-    fold_of = _folds(examples, settings.train_seed or 0)
+    fold_of = folds_of(examples, settings.train_seed or 0)
     draws = [Draw(tuple(examples), (), f"all {len(examples)} examples given")]
     for fold in range(0 if fold_of is None else int(fold_of.max()) + 1):
         assert fold_of is not None
@@ -132,7 +135,7 @@ def _plan(
     return make_group(runs, card, data, EngineSettings()), fold_of
 
 
-def _folds(examples: Sequence[Example], seed: int) -> NDArray[np.int64] | None:
+def folds_of(examples: Sequence[Example], seed: int) -> NDArray[np.int64] | None:
     """Deal each class's examples out to the folds; None if a class has only one."""
     counts = Counter(example.label for example in examples)
     folds = min(FOLDS, *counts.values())

@@ -1,0 +1,43 @@
+"""Tables of how far probabilities are from what they promise."""
+
+from collections.abc import Mapping
+from statistics import mean
+
+from polyprompt.analysis.confidence import Confidence
+from polyprompt.report.score_tables import Table, percent
+
+
+def confidence_rows(found: Mapping[str, Confidence]) -> Table:
+    """Tabulate languages, the largest error first, and the mean over them.
+
+    Args:
+        found: By the language's name.
+    """
+    order = sorted(found.items(), key=lambda item: -item[1].error)
+    rows: list[tuple[str, ...]] = [
+        (
+            name,
+            one.language,
+            str(one.n),
+            percent(one.accuracy),
+            percent(one.confidence),
+            percent(one.error_before),
+            percent(one.error),
+        )
+        for name, one in order
+    ]
+    every = list(found.values())
+    if len(every) > 1:
+        means = (
+            mean(one.accuracy for one in every),
+            mean(one.confidence for one in every),
+            mean(one.error_before for one in every),
+            mean(one.error for one in every),
+        )
+        rows.append(("mean over languages", "", "", *map(percent, means)))
+    columns = (
+        "language", "code", "n", "accuracy", "mean probability", "calibration error as it was",
+        "calibrated",
+    )  # fmt: skip
+    title = "Expected calibration error of test answers (points, 15 bins; large with few items)"
+    return Table(title, columns, tuple(rows), "llrrrrr")
