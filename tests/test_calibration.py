@@ -50,16 +50,16 @@ def test_the_temperature_is_that_of_the_least_loss(temperature):
 
     def closure():
         optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(
-            logits / logarithm.exp(), torch.tensor(labels)
-        )
+        loss = torch.nn.functional.cross_entropy(logits / logarithm.exp(), torch.tensor(labels))
         loss.backward()
         return loss
 
     optimiser.step(closure)
     assert found.fitted == pytest.approx(float(logarithm.detach().exp()), rel=1e-3)
     assert found.loss_before == pytest.approx(log_loss(labels, calibrated(scores, 1.0)))
-    assert found.loss_after == pytest.approx(log_loss(labels, calibrated(scores, found.temperature)))
+    assert found.loss_after == pytest.approx(
+        log_loss(labels, calibrated(scores, found.temperature))
+    )
 
 
 def test_it_is_shrunk_towards_1_by_the_number_of_items():
@@ -156,7 +156,9 @@ def test_predictions_take_the_temperature_and_keep_their_labels(run):
 
 def test_a_fit_of_fifty_examples_is_calibrated_by_its_folds(tiny_folder, tmp_path):
     rng = np.random.default_rng(0)
-    texts = [f"{'wave' if i % 2 else 'rock'} {''.join(rng.choice(list('abc '), 9))}x" for i in range(60)]
+    texts = [
+        f"{'wave' if i % 2 else 'rock'} {''.join(rng.choice(list('abc '), 9))}x" for i in range(60)
+    ]
     labels = ["sea" if (i % 2) != (i % 10 == 0) else "hill" for i in range(60)]
     small = {"training": {"max_steps": 6, "batch_size": 8}}
     settings = {"backbone": {"name": str(tiny_folder), "max_tokens": 64}, **small}
@@ -249,7 +251,10 @@ def test_a_row_carries_what_was_measured_in_its_language(run, tmp_path):
 
 def test_labels_of_low_probability_are_withheld(run):
     text = "wave a\nrock b\nabc\n"
-    table = [line.split(",") for line in called("predict", str(run.path), "-", text=text).stdout.splitlines()]
+    table = [
+        line.split(",")
+        for line in called("predict", str(run.path), "-", text=text).stdout.splitlines()
+    ]
     sure = [max(map(float, row[2:])) for row in table[1:]]
     threshold = (sorted(sure)[0] + sorted(sure)[1]) / 2
     done = called("predict", str(run.path), "-", "--abstain-below", f"{threshold}", text=text)

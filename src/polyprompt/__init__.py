@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polyprompt.classifier import Classifier
     from polyprompt.predictor import Predictor
+    from polyprompt.predictors import Predictors
 
-__all__ = ["Classifier", "Predictor", "__version__"]
+__all__ = ["Classifier", "Predictor", "Predictors", "__version__"]
 __version__ = "0.1.0"
 
 
@@ -20,4 +21,8 @@ def __getattr__(name: str) -> Any:
         from polyprompt.predictor import Predictor
 
         return Predictor
+    if name == "Predictors":
+        from polyprompt.predictors import Predictors
+
+        return Predictors
     raise AttributeError(f"module 'polyprompt' has no attribute '{name}'")

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Float
+
+from polyprompt.data.encoding import Encoder
 from polyprompt.data.windows import Asked, asked
+from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.errors import ConfigError, DataError, StoreError, listing
 from polyprompt.experiments.assemble import longest_branch
 from polyprompt.experiments.compatibility import head_of
@@ -21,6 +26,7 @@ from polyprompt.experiments.reopen import (
 )
 from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.experiments.temperature import calibration_of
+from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.prediction.predict import Collected, answer
@@ -51,6 +57,23 @@ class Answer:
     written: str | None = None
     mean_log: float | None = None
     unread: bool = False
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the rows of a run are read and scored.
+
+    Attributes:
+        encoder: Of its layout.
+        engine: Computes states.
+        prompts: Of this run alone.
+        head: Scores states.
+    """
+
+    encoder: Encoder
+    engine: Engine
+    prompts: Prompts
+    head: Head
 
 
 class Predictor:
@@ -168,12 +191,9 @@ class Predictor:
                 f"There are {len(rows)} rows and {len(codes)} languages; expected as many."
             )
         pairs = [*zip(rows, codes, strict=True)]
-        for number, (row, language) in enumerate(pairs, start=first):
-            if fault := self.fault(row, language):
-                raise DataError(f"Row {number}: {fault}")
         if not pairs:
             return []
-        examples = [self._example(str(n), *pair) for n, pair in enumerate(pairs, start=first)]
+        examples = [self.example(n, *pair) for n, pair in enumerate(pairs, start=first)]
         read = asked(self._encoder, examples, self._windowing)
         return self._written(read) if self.writes else self._scored(read)
 
@@ -210,27 +230,43 @@ class Predictor:
         """List the fields."""
         return listing(self.fields)
 
-    def _example(self, name: str, row: Mapping[str, str], language: str) -> Example:
-        """Make an example of a row."""
+    def example(self, number: int, row: Mapping[str, str], language: str = "") -> Example:
+        """Make an example of a row.
+
+        Raises:
+            DataError: It cannot be answered; says which it is, and why.
+        """
+        if fault := self.fault(row, language):
+            raise DataError(f"Row {number}: {fault}")
         fields = {field: row[field] for field in self.fields}
         if not self.tags:
-            return Example(name, language, fields)
+            return Example(str(number), language, fields)
         ((field, text),) = fields.items()
         words = tuple(text.split())
-        return Example(name, language, {field: " ".join(words)}, words=words)
+        return Example(str(number), language, {field: " ".join(words)}, words=words)
+
+    @property
+    def reading(self) -> Reading:
+        """How its rows are read and scored, for whoever reads rows of several runs together."""
+        return Reading(self._encoder, self._engine, self._prompts, self._head)
 
     def _scored(self, read: Asked) -> list[Answer]:
         """Score the labels."""
         collected = Collected(1, read.inputs, len(self.labels), 0)
         for batch in answer(self._engine, self._prompts, [self._head], read.inputs, bare=False):
             collected.add(batch)
-        found = calibrated(collected.scores[0], self.temperature)
+        return [
+            self.labelled(collected.scores[0][slice(*pair)]) for pair in pairwise(collected.starts)
+        ]
+
+    def labelled(self, scores: Float[np.ndarray, "U C"]) -> Answer:
+        """Make an answer of the scores of one row, or of every word of a row that is tagged."""
+        found = calibrated(scores, self.temperature)
         if not self.tags:
-            return [Answer(self.labels[int(own.argmax())], tuple(own.tolist())) for own in found]
-        words = [found[slice(*pair)] for pair in pairwise(collected.starts)]
-        tags = [" ".join(self.labels[i] for i in own.argmax(1)) for own in words]
-        sure = [tuple(own.max(1).tolist()) for own in words]
-        return [Answer(*pair) for pair in zip(tags, sure, strict=True)]
+            (own,) = found
+            return Answer(self.labels[int(own.argmax())], tuple(own.tolist()))
+        tags = " ".join(self.labels[i] for i in found.argmax(1))
+        return Answer(tags, tuple(found.max(1).tolist()))
 
     def _written(self, read: Asked) -> list[Answer]:
         """Have answers written, and read them."""

@@ -1,0 +1,158 @@
+"""Several finished runs on one backbone: rows of different runs are answered in one batch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from polyprompt.engine.engine import Prompts
+from polyprompt.errors import DataError, StoreError, listing, nearest
+from polyprompt.experiments.reopen import settings_of
+from polyprompt.experiments.store import RunFolder, find_run
+from polyprompt.models.backbone import Backbone
+from polyprompt.models.load import load_backbone, reading_settings
+from polyprompt.prediction.mixed import answer_each
+from polyprompt.predictor import Answer, Predictor
+
+
+class Predictors:
+    """Answers each row with the run that it names; the backbone is loaded once.
+
+    A row is read with its own run's layout, prompts and head, whatever its neighbours are read
+    with. Runs that change what the backbone computes (adapters, LoRA, all parameters, frozen parts
+    of a language) cannot share it, and runs that write their answers are not answered here.
+
+    Attributes:
+        runs: By the names that rows give.
+    """
+
+    runs: Mapping[str, Predictor]
+
+    def __init__(self, runs: Mapping[str, RunFolder], backbone: Backbone) -> None:
+        """Take settings, parts and heads from the runs' folders.
+
+        Args:
+            runs: Complete, by the names that rows give.
+            backbone: That all of them were trained on.
+
+        Raises:
+            StoreError: One of them cannot share a backbone.
+        """
+        for name, run in runs.items():
+            _check_shared(name, run)
+        self.runs = {name: Predictor(run, backbone) for name, run in runs.items()}
+        for name, predictor in self.runs.items():
+            if predictor.writes:
+                raise StoreError(
+                    f"'{name}' ({predictor.folder}) writes its answers; take a Predictor for it."
+                )
+
+    @classmethod
+    def load(cls, folders: Mapping[str, str | Path]) -> "Predictors":
+        """Open runs that studies, ``polyprompt fit`` or ``Classifier.fit`` have left.
+
+        Args:
+            folders: Of runs, or of studies, whose first complete run is taken; by the names that
+                rows give.
+
+        Raises:
+            StoreError: There is none, or they were not trained on one backbone, read in one way.
+        """
+        if not folders:
+            raise StoreError("There are no runs. Give one folder or more, by name.")
+        runs = {name: find_run(Path(folder)) for name, folder in folders.items()}
+        first, *others = runs.items()
+        settings = settings_of(first[1]).backbone
+        for name, run in others:
+            own = settings_of(run).backbone
+            apart = [key for key, value in own if value != getattr(settings, key)]
+            if apart:
+                values = f"{getattr(own, apart[0])} there, {getattr(settings, apart[0])} here"
+                raise StoreError(
+                    f"'{name}' and '{first[0]}' cannot share a backbone: backbone.{apart[0]} "
+                    f"differs ({values}). Load them apart."
+                )
+        backbone = load_backbone(reading_settings(settings))
+        for name, run in runs.items():
+            if run.record()["backbone_identity"] != backbone.facts.identity:
+                raise StoreError(
+                    f"{backbone.facts.name} is not the model that '{name}' ({run.path}) was "
+                    "trained on: its files have changed. Bring the old files back, or run again."
+                )
+        return cls(runs, backbone)
+
+    def answer(
+        self, rows: Sequence[Mapping[str, str]], names: Sequence[str], languages: Sequence[str] = ()
+    ) -> list[Answer]:
+        """Answer some rows, each with its own run.
+
+        Args:
+            rows: Their texts by the names of the fields of their run's task.
+            names: Of the rows' runs.
+            languages: Of the rows (SIB-200 codes); empty where they are not known.
+
+        Raises:
+            DataError: A row cannot be answered, or names no run; says which and why.
+        """
+        codes = list(languages) if len(languages) else [""] * len(rows)
+        if not len(rows) == len(names) == len(codes):
+            raise DataError(
+                f"There are {len(rows)} rows, {len(names)} names of runs and {len(codes)} "
+                "languages; expected as many."
+            )
+        examples = []
+        for number, (row, name, code) in enumerate(zip(rows, names, codes, strict=True), start=1):
+            if name not in self.runs:
+                raise DataError(
+                    f"Row {number}: there is no run '{name}'.{nearest(name, self.runs)} There "
+                    f"are: {listing(sorted(self.runs))}."
+                )
+            examples.append(self.runs[name].example(number, row, code))
+        found: dict[int, Answer] = {}
+        for members in self._together():
+            chosen = [place for place, name in enumerate(names) if name in members]
+            if not chosen:
+                continue
+            readings = [self.runs[name].reading for name in members]
+            inputs = [
+                self.runs[names[place]].reading.encoder.encode([examples[place]])[0]
+                for place in chosen
+            ]
+            runs = [members.index(names[place]) for place in chosen]
+            engine, heads = readings[0].engine, [one.head for one in readings]
+            prompts = _joined([one.prompts for one in readings])
+            scores = answer_each(engine, prompts, heads, inputs, runs)
+            for place, own in zip(chosen, scores, strict=True):
+                found[place] = self.runs[names[place]].labelled(own)
+        return [found[place] for place in range(len(rows))]
+
+    def _together(self) -> list[list[str]]:
+        """Sort runs into those that one engine reads: of one kind, with the same continuations."""
+        groups: dict[tuple[type, tuple[tuple[int, ...], ...]], list[str]] = {}
+        for name, predictor in self.runs.items():
+            engine = predictor.reading.engine
+            groups.setdefault((type(engine), engine.branches), []).append(name)
+        return list(groups.values())
+
+
+def _joined(prompts: Sequence[Prompts]) -> Prompts:
+    """Put the prompts of single runs beside one another."""
+    deep = tuple(one.deep[0] if one.deep else None for one in prompts)
+    return Prompts(
+        tuple(one.vectors[0] for one in prompts),
+        tuple(one.lengths[0] for one in prompts),
+        deep if any(one is not None for one in deep) else (),
+    )
+
+
+def _check_shared(name: str, run: RunFolder) -> None:
+    """Refuse a run that changes what the backbone computes for the others, too.
+
+    Raises:
+        StoreError: It does.
+    """
+    settings = settings_of(run)
+    parts = [*settings.weight_parts, *settings.sourced]
+    if parts:
+        raise StoreError(
+            f"'{name}' ({run.path}) cannot share a backbone with other runs: its part '{parts[0]}' "
+            "changes what the backbone computes, or belongs to a language. Take a Predictor for it."
+        )
