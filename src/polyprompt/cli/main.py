@@ -9,6 +9,7 @@ import typer
 from polyprompt import __version__
 from polyprompt.cli.accounts import analyse, compare, recommend
 from polyprompt.cli.catalogues import backbones, languages, tasks
+from polyprompt.cli.exports import export
 from polyprompt.cli.languages import language
 from polyprompt.cli.people import fit
 from polyprompt.cli.predictions import calibrate, predict
@@ -32,6 +33,7 @@ for command in (
     fit,
     predict,
     calibrate,
+    export,
     report,
     status,
     scores,

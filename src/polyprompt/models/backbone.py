@@ -124,6 +124,11 @@ class Backbone(ABC):
         return self.model.get_output_embeddings() is not None
 
     @property
+    def look_up_scale(self) -> float:
+        """What the model multiplies what it looks up in its word table with."""
+        return 1.0
+
+    @property
     @abstractmethod
     def stream_width(self) -> int:
         """Width of the residual stream, which what stands behind sub-layers adds to."""

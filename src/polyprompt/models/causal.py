@@ -138,6 +138,11 @@ class CausalBackbone(PackingBackbone):
         """The word embeddings, before any scaling."""
         return self._table
 
+    @property
+    def look_up_scale(self) -> float:
+        """What the model multiplies what it looks up in its word table with (XGLM, Gemma)."""
+        return float(self._scale)
+
     @torch.no_grad()
     def reference(self, ids: Int[Tensor, " T"]) -> Float[Tensor, " V"]:
         """Score the next word by transformers' own forward pass over one unpadded input."""

@@ -1,0 +1,91 @@
+"""Commands that take a run elsewhere: export."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class ExportFormat(StrEnum):
+    """Forms of a run for other programs."""
+
+    PEFT = "peft"
+    TOKENS = "tokens"
+    EMBEDS = "embeds"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run or a study.")],
+    output: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder, for the files.")],
+    form: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="peft: an adapter; tokens: the model with the prompt as new words; embeds: the "
+            "rows of --rows as embeddings.",
+        ),
+    ] = ExportFormat.PEFT,
+    base: Annotated[
+        str, typer.Option(help="How others load the model; the run's name for it if left out.")
+    ] = "",
+    rows: Annotated[
+        Path | None, typer.Option(help="JSON lines with the fields of the task, for embeds.")
+    ] = None,
+) -> None:
+    """Write a run for other programs: PEFT, any program that loads the model, a server."""
+    from polyprompt.cli.console import make_console
+    from polyprompt.errors import StoreError
+    from polyprompt.experiments.export_tokens import to_tokens
+    from polyprompt.experiments.exporting import to_peft
+    from polyprompt.experiments.store import check_writable, find_run
+
+    folder = find_run(run)
+    if output.exists() and any(output.iterdir()):
+        raise StoreError(f"{output} is not empty. Name a new folder.")
+    check_writable(output)
+    console = make_console()
+    if form is ExportFormat.EMBEDS:
+        count = _embeds(folder.path, output, rows)
+        console.print(f"{count} tensors in {output / 'prompt_embeds.safetensors'}", markup=False)
+        return
+    found = (
+        to_peft(folder, output, base) if form is ExportFormat.PEFT else to_tokens(folder, output)
+    )
+    console.print(f"Written: {output}", markup=False)
+    console.print(f"Input: {found['text']!r}", markup=False)
+    console.print(
+        f"The tokenizer's own beginning tokens: {'yes' if found['add_special_tokens'] else 'no'}. "
+        f"Answer: {found['answer']}.",
+        markup=False,
+    )
+
+
+def _embeds(run: Path, output: Path, rows: Path | None) -> int:
+    """Write rows as embeddings; returns how many."""
+    import json
+
+    from safetensors.torch import save_file
+
+    from polyprompt.errors import DataError
+    from polyprompt.experiments.export_tokens import prompt_embeds
+    from polyprompt.experiments.store import RunFolder
+    from polyprompt.tables import replacing
+
+    if rows is None:
+        raise typer.BadParameter("--format embeds needs --rows FILE, JSON lines with the fields")
+    try:
+        lines = rows.read_text(encoding="utf-8").splitlines()
+        found = [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read {rows}: {error}. Expected JSON lines.") from error
+    folder = RunFolder(run)
+    fields = folder.record()["fields"]
+    for number, row in enumerate(found, start=1):
+        missing = [name for name in fields if not isinstance(row, dict) or name not in row]
+        if missing:
+            raise DataError(f"{rows}, row {number}: no text '{missing[0]}'.")
+    tensors = prompt_embeds(folder, found)
+    with replacing(output / "prompt_embeds.safetensors") as temporary:
+        save_file({f"{i:06}": own.contiguous() for i, own in enumerate(tensors)}, temporary)
+    return len(tensors)

@@ -1,0 +1,1 @@
+"""Takes prompts to other programs and back: PEFT, plain checkpoints, embeddings, the Hub."""

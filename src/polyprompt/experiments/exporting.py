@@ -1,0 +1,247 @@
+"""Decides whether a run can be said in PEFT's terms, and writes it there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor
+
+from polyprompt.capabilities import RunSettings
+from polyprompt.errors import ConfigError
+from polyprompt.exchange.peft import TASK_TYPES, Base, write_lora, write_prefix, write_prompt
+from polyprompt.experiments.compatibility import head_of
+from polyprompt.experiments.encoders import build_encoder
+from polyprompt.experiments.reopen import layout_of, load_parts, settings_of
+from polyprompt.experiments.store import RunFolder
+from polyprompt.models.backbone import Backbone
+from polyprompt.models.load import load_backbone
+from polyprompt.part_settings import DeepPromptSettings, LoraSettings
+from polyprompt.records import Example
+from polyprompt.tables import write_json
+from polyprompt.tasks.layout import Layout
+from polyprompt.tasks.segments import Field, Slot, Words
+
+USE = "polyprompt.json"
+"""Beside an exported part: how its input is written and its answers are read."""
+_BY_WORDS = ("verbalizer", "generator", "language_model", "choice")
+_PROBE = "a"
+
+
+@dataclass(frozen=True)
+class Input:
+    """How the input of an exported part is written for other programs.
+
+    Attributes:
+        text: A Python format string with the names of the fields.
+        special_tokens: Whether the tokenizer's own beginning tokens stand in front of it.
+    """
+
+    text: str
+    special_tokens: bool
+
+
+def to_peft(run: RunFolder, folder: Path, base_name: str = "") -> dict[str, Any]:
+    """Write a run's part as an adapter of PEFT, with what is needed to use it beside.
+
+    Args:
+        run: Complete; of a decoder or T5, with one kind of part that PEFT has.
+        folder: For the files.
+        base_name: How others load the model; the run's own name for it if empty.
+
+    Returns:
+        What ``polyprompt.json`` says.
+
+    Raises:
+        ConfigError: PEFT has no form for it; says why.
+    """
+    settings, record = settings_of(run), run.record()
+    check_words(run, settings)
+    layout = layout_of(settings, record)
+    kind = peft_kind(run, settings, layout)
+    backbone = load_backbone(settings.backbone)
+    base = _base(backbone, base_name or settings.backbone.name, settings.backbone.family or "")
+    begins = len(build_encoder(layout, settings, backbone).begin) > 0
+    given = Input(template(layout), special_tokens=begins)
+    if kind == "LORA":
+        _write_lora(run, settings, backbone, base, folder)
+    elif kind == "PREFIX_TUNING":
+        (name,) = settings.deep_prompts
+        rows = load_file(run.path / "parts" / f"{name}.safetensors")["weight"]
+        write_prefix(rows.float(), base, folder)
+    else:
+        _, prompts = load_parts(run, settings, layout, backbone)
+        rows, given = folded(layout, settings, backbone, prompts.vectors[0], prompts.lengths[0])
+        write_prompt(rows * backbone.look_up_scale, base, folder)
+    use = usage(record, base.name, given) | {"peft": kind}
+    write_json(folder / USE, use)
+    return use
+
+
+def _write_lora(
+    run: RunFolder, settings: RunSettings, backbone: Backbone, base: Base, folder: Path
+) -> None:
+    """Write low-rank additions."""
+    from transformers.pytorch_utils import Conv1D
+
+    ((name, part),) = settings.weight_parts.items()
+    assert isinstance(part, LoraSettings)
+    tensors = load_file(run.path / "parts" / f"{name}.safetensors")
+    place = next(iter(tensors)).partition(".lora_")[0]
+    transposed = isinstance(backbone.model.get_submodule(place), Conv1D)
+    facts = {"rank": part.rank, "alpha": part.alpha, "transposed": transposed}
+    write_lora(tensors, facts, base, folder)
+
+
+def peft_kind(run: RunFolder, settings: RunSettings, layout: Layout) -> str:
+    """Say as what PEFT holds a run's part.
+
+    Raises:
+        ConfigError: It has no form for it.
+    """
+    where = f"{run.path} cannot be a PEFT adapter"
+    parts = settings.parts
+    if settings.backbone.family not in TASK_TYPES:
+        raise ConfigError(
+            f"{where}: its backbone is of the family {settings.backbone.family}, which answers by "
+            "class vectors, and under one-way attention as PEFT does not compute. Decoders and T5 "
+            "can be exported."
+        )
+    if settings.sourced or settings.instructions:
+        raise ConfigError(f"{where}: it reads texts with words or parts of their language.")
+    kinds = {part.kind for part in parts.values()}
+    if kinds == {"lora"} and len(parts) == 1:
+        return "LORA"
+    deep = [part for part in parts.values() if isinstance(part, DeepPromptSettings)]
+    if len(deep) == 1 and len(parts) == 1 and not layout.slots:
+        if deep[0].position == "suffix" or run.record().get("text_end") is not None:
+            raise ConfigError(
+                f"{where}: its keys and values stand behind the text, or at a fixed distance from "
+                "its end; PEFT puts them in front, where the text begins."
+            )
+        return "PREFIX_TUNING"
+    if kinds != {"soft_prompt"}:
+        raise ConfigError(
+            f"{where}: PEFT holds soft prompts, or one prefix, or one LoRA; it has "
+            f"{', '.join(sorted(kinds)) or 'no part'}{' besides soft tokens' * bool(layout.slots)}."
+        )
+    check_in_front(where, layout)
+    return "PROMPT_TUNING"
+
+
+def check_in_front(where: str, layout: Layout) -> None:
+    """Refuse a prompt behind a field of the task.
+
+    Raises:
+        ConfigError: PEFT would load it without a word, and put it in front of the text.
+    """
+    fields = [i for i, one in enumerate(layout.segments) if isinstance(one, Field)]
+    behind = [one for one in layout.segments[fields[0] :] if isinstance(one, Slot)]
+    if behind:
+        raise ConfigError(
+            f"{where}: its prompt '{behind[0].name}' stands behind the text. PEFT would load it "
+            "without an error and put it in front, where it was not trained. Export it with "
+            "--format tokens, which keeps its place, or train with the prompt in front "
+            f"(layout='{{{behind[0].name}}}{{{layout.fields[0]}}}')."
+        )
+
+
+def check_words(run: RunFolder, settings: RunSettings) -> None:
+    """Refuse a run whose answers need more than the model's own words.
+
+    Raises:
+        ConfigError: It has a trained head, or compares with class vectors.
+    """
+    kind = head_of(settings).kind
+    if kind not in _BY_WORDS:
+        raise ConfigError(
+            f"{run.path} answers through a {kind} head, which other programs do not have. What can "
+            f"be exported answers through the model's own words: {', '.join(_BY_WORDS)}."
+        )
+
+
+def template(layout: Layout) -> str:
+    """Write what stands in the input from its last slot on, as a Python format string."""
+    last = max((i for i, one in enumerate(layout.segments) if isinstance(one, Slot)), default=-1)
+    return written(layout, last + 1)
+
+
+def written(layout: Layout, start: int = 0, names: Mapping[str, str] | None = None) -> str:
+    """Write a layout's segments as a Python format string.
+
+    Args:
+        layout: Parsed.
+        start: The first segment.
+        names: Texts that stand for slots, where slots are written.
+    """
+    found = []
+    for one in layout.segments[start:]:
+        if isinstance(one, Words):
+            found.append(one.text.replace("{", "{{").replace("}", "}}"))
+        elif isinstance(one, Field):
+            found.append(f"{{{one.name}}}")
+        elif isinstance(one, Slot) and names is not None:
+            found.append(names[one.name])
+    return "".join(found)
+
+
+def folded(
+    layout: Layout,
+    settings: RunSettings,
+    backbone: Backbone,
+    vectors: Float[Tensor, "P D"],
+    lengths: tuple[int, ...],
+) -> tuple[Float[Tensor, "K D"], Input]:
+    """Write everything in front of the text as rows: soft tokens, and words between them.
+
+    Args:
+        layout: With all slots in front.
+        settings: Of the run.
+        backbone: Loaded.
+        vectors: Of all slots, one below the other.
+        lengths: Of the slots.
+
+    Returns:
+        The rows, in the space of the word table, and how what follows them is written.
+    """
+    encoder = build_encoder(layout, settings, backbone)
+    (probe,) = encoder.encode([Example("0", "", dict.fromkeys(layout.fields, _PROBE))])
+    rows, at = [], 0
+    for run, length in zip(probe.hard, lengths, strict=False):
+        rows.append(backbone.embed(torch.from_numpy(run)).float().cpu())
+        rows.append(vectors[at : at + length].float().cpu())
+        at += length
+    in_front = sum(len(run) for run in probe.hard[: len(lengths)])
+    return torch.cat(rows), Input(
+        template(layout), special_tokens=bool(len(encoder.begin)) and not in_front
+    )
+
+
+def usage(record: Mapping[str, Any], base: str, given: Input) -> dict[str, Any]:
+    """Say how an exported part's input is written and its answers are read."""
+    return {
+        "base_model": base,
+        "task": record["task"],
+        "text": given.text,
+        "add_special_tokens": given.special_tokens,
+        "labels": record.get("label_words") or record["labels"],
+        "answer": "the label whose word (its first piece, where it has several) has the highest "
+        "logit behind the last token",
+        "trained_on": {"source": record["source"], "draw": record["draw"]},
+        "licence_of_the_data": record["licence"],
+    }
+
+
+def _base(backbone: Backbone, name: str, family: str) -> Base:
+    """Say of a model what PEFT wants to know."""
+    config = backbone.model.config.get_text_config(decoder=True)
+    return Base(
+        name,
+        family,
+        backbone.facts.width,
+        int(config.num_hidden_layers),
+        int(config.num_attention_heads),
+    )

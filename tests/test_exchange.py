@@ -1,0 +1,255 @@
+"""What is taken to PEFT, to a plain checkpoint or to a server computes what the run computes."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from polyprompt import Predictor
+from polyprompt.errors import ConfigError, DataError
+from polyprompt.exchange.peft import is_adapter, read_adapter
+from polyprompt.experiments.config import build_study
+from polyprompt.experiments.export_tokens import prompt_embeds, to_tokens
+from polyprompt.experiments.exporting import to_peft
+from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+from programs import called
+
+TEXTS = ("wave a", "rock b c d", "bus", "abc", "wave rock bus")
+KINDS = ("bloom", "xglm", "llama", "gpt2", "gemma3_text", "qwen3")
+of_peft = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`")
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory):
+    """Folders of tiny decoders."""
+    made = {}
+
+    def folder(kind):
+        if kind not in made:
+            made[kind] = tmp_path_factory.mktemp(kind)
+            tiny_model(kind, scale=0.4).save_pretrained(made[kind])
+            tiny_tokenizer().save_pretrained(made[kind])
+        return made[kind]
+
+    return folder
+
+
+def finished(toy_study, backbone, **changes):
+    """Run a study of one run on a decoder; the run's folder."""
+    words = {"sea": "w", "hill": "r", "town": "b"}
+    settings = toy_study | {
+        "backbone": {"name": str(backbone), "max_tokens": 48}, "grid": {}, "seed": 0,
+        "baselines": False, "head": {"kind": "verbalizer", "words": words, "leading_space": False},
+        "layout": "{task:3}{text}", "training": {"max_steps": 3, "learning_rate": 0.05},
+    }  # fmt: skip
+    study = build_study(settings | changes, "toy")
+    for _ in run_study(study):
+        pass
+    return study_folders(study)[0]
+
+
+def asked(model, tokenizer, use, text, prompt=True):
+    """The scores of the labels' words behind a text, by transformers alone."""
+    line = use["text"].format(text=text)
+    begin = [tokenizer.bos_token_id] if use["add_special_tokens"] else []
+    ids = begin + tokenizer(line, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+    words = [tokenizer.convert_tokens_to_ids(pieces[0]) for pieces in use["labels"].values()]
+    return torch.softmax(logits[words], 0).numpy()
+
+
+def ours(run):
+    found = Predictor.load(run.path).answer([{"text": text} for text in TEXTS])
+    return np.array([one.probabilities for one in found])
+
+
+@of_peft
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_in_front_gives_peft_the_same_probabilities(toy_study, folder_of, tmp_path, kind):
+    run = finished(toy_study, folder_of(kind))
+    use = to_peft(run, tmp_path / "adapter")
+    assert use == json.loads((tmp_path / "adapter/polyprompt.json").read_text())
+    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
+    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
+    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
+    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+
+
+@of_peft
+def test_words_in_front_of_the_prompt_become_rows_of_it(toy_study, folder_of, tmp_path):
+    layout = "a b: {one:2} c {two:1}{text}, d?"
+    run = finished(toy_study, folder_of("llama"), layout=layout, parts={"one": {}, "two": {}})
+    use = to_peft(run, tmp_path / "adapter")
+    assert use["text"] == "{text}, d?"
+    assert not use["add_special_tokens"]
+    rows = load_file(tmp_path / "adapter/adapter_model.safetensors")["prompt_embeddings"]
+    assert len(rows) == len("<a b: ") - 0 + 2 + len(" c ") + 1
+    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
+    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
+    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
+    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+
+
+@of_peft
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bloom"])
+def test_a_prefix_gives_peft_the_same_probabilities(toy_study, folder_of, tmp_path, kind):
+    parts = {"task": {"kind": "deep_prompt", "length": 4}}
+    run = finished(toy_study, folder_of(kind), layout="{text}", parts=parts)
+    use = to_peft(run, tmp_path / "adapter")
+    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
+    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
+    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
+    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+
+
+@of_peft
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_lora_gives_peft_the_same_probabilities(toy_study, folder_of, tmp_path, kind):
+    parts = {"task": {"kind": "lora", "rank": 2}}
+    run = finished(toy_study, folder_of(kind), layout="{text}", parts=parts)
+    use = to_peft(run, tmp_path / "adapter")
+    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
+    bare = AutoModelForCausalLM.from_pretrained(use["base_model"]).eval()
+    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
+    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
+    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+    without = np.stack([asked(bare, tokenizer, use, text) for text in TEXTS])
+    assert np.abs(without - theirs).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"layout": "{text}{task:3}"}, "stands behind the text. PEFT would load it without an err"),
+        ({"head": {"kind": "classifier"}}, "answers through a classifier head"),
+        (
+            {"layout": "{text}{one:1}",
+             "parts": {"one": {}, "deep": {"kind": "deep_prompt", "length": 2,
+                                           "position": "suffix"}}},
+            "it has deep_prompt, soft_prompt besides soft tokens",
+        ),
+        (
+            {"layout": "{text}", "parts": {"task": {"kind": "bottleneck_adapter"}}},
+            "it has bottleneck_adapter",
+        ),
+    ],
+)  # fmt: skip
+def test_what_peft_cannot_hold_is_refused_with_the_reason(
+    toy_study, folder_of, tmp_path, changes, words
+):
+    run = finished(toy_study, folder_of("llama"), **changes)
+    with pytest.raises(ConfigError, match=words):
+        to_peft(run, tmp_path / "adapter")
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_a_one_way_prompt_is_refused_with_the_reason(toy_study, tmp_path):
+    study = build_study(toy_study | {"grid": {}, "seed": 0}, "toy")
+    for _ in run_study(study):
+        pass
+    run = study_folders(study)[0]
+    with pytest.raises(ConfigError, match="answers through a similarity head"):
+        to_peft(run, tmp_path / "adapter")
+    with pytest.raises(ConfigError, match="answers through a similarity head"):
+        to_tokens(run, tmp_path / "checkpoint")
+
+
+@pytest.mark.parametrize(
+    "layout", ["{task:3}{text}", "a {text}: b{task:3}", "{text}{one:2}c{two:1}"]
+)
+@pytest.mark.parametrize("kind", ["bloom", "xglm", "gemma3_text", "qwen3"])
+def test_a_plain_checkpoint_gives_the_same_probabilities(
+    toy_study, folder_of, tmp_path, kind, layout
+):
+    parts = {"one": {}, "two": {}} if "one" in layout else {"task": {}}
+    run = finished(toy_study, folder_of(kind), layout=layout, parts=parts)
+    use = to_tokens(run, tmp_path / "checkpoint")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint").eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "checkpoint")
+    assert len(use["new_words"]) == 3
+    assert set(use["new_words"]) <= set(tokenizer.all_special_tokens) | set(tokenizer.get_vocab())
+    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
+    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+
+
+def test_the_other_words_of_a_plain_checkpoint_are_as_they_were(toy_study, folder_of, tmp_path):
+    run = finished(toy_study, folder_of("llama"))
+    use = to_tokens(run, tmp_path / "checkpoint")
+    before = AutoModelForCausalLM.from_pretrained(use["made_from"])
+    after = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint")
+    old = before.get_input_embeddings().weight
+    assert torch.equal(after.get_input_embeddings().weight[: len(old)], old)
+    ids = torch.tensor([[0, 40, 41, 42]])
+    logits = before(input_ids=ids).logits, after(input_ids=ids).logits
+    assert torch.allclose(logits[0], logits[1][..., : len(old)], atol=1e-6)
+    assert "decode" not in AutoTokenizer.from_pretrained(tmp_path / "checkpoint").decode(
+        [len(old)], skip_special_tokens=True
+    )
+
+
+@pytest.mark.parametrize("kind", ["xglm", "llama"])
+def test_embeddings_of_whole_inputs_give_the_same_probabilities(toy_study, folder_of, kind):
+    run = finished(toy_study, folder_of(kind), layout="{text}: {task:3}")
+    model = AutoModelForCausalLM.from_pretrained(folder_of(kind)).eval()
+    words = [pieces[0] for pieces in run.record()["label_words"].values()]
+    ids = tiny_tokenizer().convert_tokens_to_ids(words)
+    theirs = []
+    for x in prompt_embeds(run, [{"text": text} for text in TEXTS]):
+        with torch.no_grad():
+            logits = model(inputs_embeds=x[None]).logits[0, -1]
+        theirs.append(torch.softmax(logits[ids], 0).numpy())
+    assert ours(run) == pytest.approx(np.stack(theirs), abs=2e-5)
+
+
+@of_peft
+def test_what_peft_has_saved_is_read_as_it_was_written(toy_study, folder_of, tmp_path):
+    run = finished(toy_study, folder_of("xglm"))
+    to_peft(run, tmp_path / "ours")
+    model = AutoModelForCausalLM.from_pretrained(folder_of("xglm"))
+    PeftModel.from_pretrained(model, tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    one, other = read_adapter(tmp_path / "ours"), read_adapter(tmp_path / "theirs")
+    assert one.kind == other.kind == "PROMPT_TUNING"
+    assert torch.equal(one.tensors["weight"], other.tensors["weight"])
+    assert is_adapter(tmp_path / "theirs")
+    assert not is_adapter(tmp_path)
+
+
+def test_a_broken_adapter_says_what_is_expected(tmp_path):
+    with pytest.raises(DataError, match="Expected adapter_config.json"):
+        read_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(DataError, match="of the kind IA3; read are PROMPT_TUNING"):
+        read_adapter(tmp_path)
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "PROMPT_TUNING"}')
+    with pytest.raises(DataError, match="no matrix 'prompt_embeddings'"):
+        read_adapter(tmp_path)
+
+
+def test_export_is_a_command(toy_study, folder_of, tmp_path):
+    run = finished(toy_study, folder_of("llama"))
+    done = called("export", str(run.path), str(tmp_path / "a"))
+    assert done.returncode == 0, done.stderr
+    assert is_adapter(tmp_path / "a")
+    assert "Input: '{text}'" in done.stdout
+    again = called("export", str(run.path), str(tmp_path / "a"))
+    assert "is not empty. Name a new folder" in again.stderr
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"text": "wave"}\n{"text": "rock"}\n')
+    args = ("export", str(run.path), str(tmp_path / "e"), "--format", "embeds")
+    assert "needs --rows" in called(*args).stderr
+    done = called(*args, "--rows", str(rows))
+    assert done.returncode == 0, done.stderr
+    assert len(load_file(tmp_path / "e/prompt_embeds.safetensors")) == 2
