@@ -35,6 +35,7 @@ def opened(browser: Browser, path: Path, size: str, scheme: str) -> tuple[Page, 
 def used(page: Page) -> list[str]:
     """Sort and filter the first table that can be, walk over the first map; say what happened."""
     found = []
+    page.evaluate("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     table = page.locator("table[data-filter]:visible").first
     if table.count():
         first = table.locator("tbody tr").first
@@ -43,7 +44,9 @@ def used(page: Page) -> list[str]:
         table.locator("thead button").nth(1).click()
         found.append(f"sorting: {before.split()[0]} first, then {first.inner_text().split()[0]}")
         page.locator("input[type=search]:visible").first.fill("Latn")
-        found.append(f"filtering: {page.locator('.tools [role=status]:visible').first.inner_text()}")
+        found.append(
+            f"filtering: {page.locator('.tools [role=status]:visible').first.inner_text()}"
+        )
         page.locator("input[type=search]:visible").first.fill("")
     drawing = page.locator(".drawing:has(svg.world):visible").first
     if drawing.count():

@@ -72,12 +72,13 @@ def _together(settings: Sequence[Setting]) -> Chapter:
         drawn = [
             overview(summaries),
             *_trends(settings),
-            *_changes(settings),
             paired_dots(summaries),
             heat_map(summaries),
         ]
     figures: list[Block] = [figure for figure in drawn if figure is not None]
-    return Chapter("Settings", (*words, setting_table(settings), *figures))
+    changes = _changes(settings) if len(metrics) == 1 else []
+    below = [Chapter("What changes in which language", changes, folded=True)] if changes else []
+    return Chapter("Settings", (*words, setting_table(settings), *figures), below)
 
 
 def _trends(settings: Sequence[Setting]) -> list[Figure]:

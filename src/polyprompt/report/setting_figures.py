@@ -16,6 +16,8 @@ from polyprompt.scoring.intervals import Interval
 from polyprompt.scoring.metrics import title_of
 
 _ROW, _WIDTH = 22, 640
+_BESIDE = 0.008
+"""Of the axis, between the intervals of one value."""
 MOST_SERIES = len(SERIES)
 """Settings that one figure tells apart by shape and colour."""
 
@@ -70,13 +72,13 @@ def trend(name: str, trends: Sequence[Trend], metric: str) -> Figure:
     """
     import altair as alt
 
+    values = sorted({value for line in trends for value in line.means})
+    far = values[0] > 0 and values[-1] / values[0] >= 4
     rows = [
-        {"x": value, "line": line.rest or "all", **_interval(found), "seeds": line.seeds}
-        for line in trends
+        {"x": _beside(value, place, values, log=far), "line": line.rest or "all"} | _interval(found)
+        for place, line in enumerate(trends)
         for value, found in line.means.items()
     ]
-    values = sorted({row["x"] for row in rows})
-    far = values[0] > 0 and values[-1] / values[0] >= 4
     scale = alt.Scale(type="log", base=2, nice=False) if far else alt.Scale(zero=False)
     number = trends[0].name
     x = alt.X("x:Q", title=number, scale=scale, axis=alt.Axis(values=values, format="~s"))
@@ -104,6 +106,13 @@ def trend(name: str, trends: Sequence[Trend], metric: str) -> Figure:
     )
     svg = drawn(chart.properties(width=_WIDTH, height=280))
     return Figure(name, f"Average against {number}", caption, svg)
+
+
+def _beside(value: float, place: int, values: Sequence[float], *, log: bool) -> float:
+    """Move a line's places a little, so that no line hides another's intervals."""
+    if log:
+        return value * (values[-1] / values[0]) ** (_BESIDE * place)
+    return value + _BESIDE * place * (values[-1] - values[0])
 
 
 def paired_dots(summaries: Mapping[str, Summary]) -> Figure | None:
@@ -159,13 +168,13 @@ def change_figure(name: str, change: Change) -> Figure:
 
     rows = _change_rows(change)
     order = [str(row["language"]) for row in rows]
-    signs = alt.Scale(domain=["gain", "loss"], range=[DIVERGING[-1], DIVERGING[0]])
+    signs = alt.Scale(domain=["gain", "loss"], range=[DIVERGING[-2], DIVERGING[1]])
     y = alt.Y("language:N", sort=order, title=None)
     base = alt.Chart(alt.Data(values=rows)).encode(y=y)
-    bars = base.mark_bar(height=11, stroke=MUTED, strokeWidth=0.6).encode(
+    bars = base.mark_bar(height=11, stroke=MUTED, strokeWidth=0.8).encode(
         x=alt.X("value:Q", title="change (points)"),
         color=alt.Color("sign:N", scale=signs, legend=None),
-        fillOpacity=alt.condition("datum.clear", alt.value(1.0), alt.value(0.35)),
+        fillOpacity=alt.condition("datum.clear", alt.value(1.0), alt.value(0.15)),
         description="text:N",
     )
     rules = base.mark_rule(color=INK, strokeWidth=1).encode(x="low:Q", x2="high:Q")
