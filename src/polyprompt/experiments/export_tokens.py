@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 from polyprompt.capabilities import RunSettings
 from polyprompt.data.encoding import Encoder
 from polyprompt.errors import ConfigError
-from polyprompt.exchange.peft import TASK_TYPES
 from polyprompt.exchange.tokens import token_names, write_checkpoint
 from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.exporting import USE, Input, check_words, usage, written
@@ -80,17 +79,16 @@ def _check_plain(run: RunFolder, settings: RunSettings, layout: Layout) -> None:
         ConfigError: Says what it is.
     """
     where = f"{run.path} cannot be a plain checkpoint"
-    if settings.backbone.family not in TASK_TYPES:
+    if settings.backbone.family != "causal":
         raise ConfigError(
-            f"{where}: its backbone is of the family {settings.backbone.family}; under one-way "
-            "attention words do not see the prompt, which no plain model computes."
+            f"{where}: its backbone is of the family {settings.backbone.family}; decoders are "
+            "written so. Under one-way attention words do not see the prompt, which no plain model "
+            "computes."
         )
     others = sorted({part.kind for part in settings.parts.values()} - {"soft_prompt"})
     if others or not layout.slots or settings.sourced or settings.instructions:
         what = others[0] if others else "parts or words of a text's language"
         raise ConfigError(f"{where}: soft prompts alone become words, and it has {what}.")
-    if settings.backbone.family != "causal":
-        raise ConfigError(f"{where}: only decoders are written so; T5 goes to PEFT.")
 
 
 def prompt_embeds(run: RunFolder, rows: list[dict[str, str]]) -> list[Float[Tensor, "T D"]]:

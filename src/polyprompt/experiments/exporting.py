@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError
-from polyprompt.exchange.peft import TASK_TYPES, Base, write_lora, write_prefix, write_prompt
+from polyprompt.exchange.peft import Base, write_lora, write_prefix, write_prompt
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.reopen import layout_of, load_parts, settings_of
@@ -48,7 +48,7 @@ def to_peft(run: RunFolder, folder: Path, base_name: str = "") -> dict[str, Any]
     """Write a run's part as an adapter of PEFT, with what is needed to use it beside.
 
     Args:
-        run: Complete; of a decoder or T5, with one kind of part that PEFT has.
+        run: Complete; of a decoder, with one kind of part that PEFT has.
         folder: For the files.
         base_name: How others load the model; the run's own name for it if empty.
 
@@ -104,11 +104,11 @@ def peft_kind(run: RunFolder, settings: RunSettings, layout: Layout) -> str:
     """
     where = f"{run.path} cannot be a PEFT adapter"
     parts = settings.parts
-    if settings.backbone.family not in TASK_TYPES:
+    if settings.backbone.family != "causal":
         raise ConfigError(
-            f"{where}: its backbone is of the family {settings.backbone.family}, which answers by "
-            "class vectors, and under one-way attention as PEFT does not compute. Decoders and T5 "
-            "can be exported."
+            f"{where}: its backbone is of the family {settings.backbone.family}; decoders can be "
+            "exported. Under one-way attention words do not see the prompt, which PEFT computes "
+            "otherwise."
         )
     if settings.sourced or settings.instructions:
         raise ConfigError(f"{where}: it reads texts with words or parts of their language.")
