@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from peft import PeftModel
@@ -16,6 +17,8 @@ from polyprompt.experiments.config import build_study
 from polyprompt.experiments.export_tokens import prompt_embeds, to_tokens
 from polyprompt.experiments.exporting import to_peft
 from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.experiments.task_data import task_of
+from polyprompt.models.pypi import converted_folder, is_converted
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 from programs import called
 
@@ -253,3 +256,53 @@ def test_export_is_a_command(toy_study, folder_of, tmp_path):
     done = called(*args, "--rows", str(rows))
     assert done.returncode == 0, done.stderr
     assert len(load_file(tmp_path / "e/prompt_embeds.safetensors")) == 2
+
+
+@of_peft
+@pytest.mark.parametrize("kind", ["xglm", "llama"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_run_begins_with_what_peft_has_trained(toy_study, folder_of, tmp_path, kind, deep):
+    layout, part = "{task:3}{text}", {"kind": "soft_prompt"}
+    if deep:
+        layout, part = "{text}", {"kind": "deep_prompt", "length": 3}
+    run = finished(toy_study, folder_of(kind), layout=layout, parts={"task": part})
+    to_peft(run, tmp_path / "adapter")
+    path = str(tmp_path / "adapter/adapter_model.safetensors")
+    parts = {"task": part | {"initial": {"kind": "file", "path": path}}}
+    training = {"epochs": 0, "select": "last"}
+    again = finished(
+        toy_study, folder_of(kind), name="b", layout=layout, parts=parts, training=training
+    )
+    assert ours(again) == pytest.approx(ours(run), abs=2e-5)
+
+
+@of_peft
+@pytest.mark.real
+def test_smollm2_gives_the_same_labels_through_peft(tmp_path):
+    """Sentences of six languages, 210 in all."""
+    if not is_converted("smollm2-135m"):
+        pytest.skip("pypi:smollm2-135m is not in the cache; 'make test' fetches it first")
+    languages = ["eng_Latn", "deu_Latn", "fra_Latn", "spa_Latn", "swh_Latn", "rus_Cyrl"]
+    settings = {
+        "name": "topics", "task": "sample_topics", "output": str(tmp_path), "shots": 2,
+        "backbone": "pypi:smollm2-135m", "targets": languages, "baselines": False,
+        "layout": "{task:10}{text}", "head": "verbalizer",
+        "training": {"max_steps": 2, "batch_size": 7, "select": "last"},
+    }  # fmt: skip
+    study = build_study(settings, "topics")
+    for _ in run_study(study):
+        pass
+    (run,) = study_folders(study)
+    use = to_peft(run, tmp_path / "adapter", str(converted_folder("smollm2-135m")))
+    model = AutoModelForCausalLM.from_pretrained(use["base_model"], dtype=torch.float32)
+    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
+    _, data = task_of(study.runs[0])
+    texts = {(one.language, one.id): one.fields["text"] for one in data.splits["test"]}
+    told = run.predictions().filter(pl.col("baseline").is_null())
+    labels = list(use["labels"])
+    assert told.height == 210
+    for row in told.iter_rows(named=True):
+        text = texts[row["language"], row["id"]]
+        theirs = asked(model, tokenizer, use, text)
+        assert labels[int(theirs.argmax())] == row["prediction"]

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from polyprompt.errors import BackboneError, DataError
 from polyprompt.tables import replacing, write_text
+from polyprompt.tuning.initialisers import OF_PEFT
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASK_TYPES = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}
 """PEFT's names of what a model of a family does."""
-_PROMPT = "prompt_embeddings"
 _IN_MODEL = "base_model.model."
 _DEFAULT = ".default."
 
@@ -89,7 +89,7 @@ def write_prompt(rows: Float[Tensor, "K D"], base: Base, folder: Path) -> None:
         prompt_tuning_init="RANDOM",
         **_common(rows, base),
     )
-    _write(config, {_PROMPT: rows}, folder)
+    _write(config, {OF_PEFT: rows}, folder)
 
 
 def write_prefix(rows: Float[Tensor, "K numbers"], base: Base, folder: Path) -> None:
@@ -108,7 +108,7 @@ def write_prefix(rows: Float[Tensor, "K numbers"], base: Base, folder: Path) -> 
     config = from_peft.PrefixTuningConfig(
         task_type=TASK_TYPES[base.family], prefix_projection=False, **common
     )
-    _write(config, {_PROMPT: rows}, folder)
+    _write(config, {OF_PEFT: rows}, folder)
 
 
 def write_lora(
@@ -164,9 +164,9 @@ def read_adapter(folder: Path) -> Adapter:
         )
     if kind == "LORA":
         return Adapter(kind, {_in_model(name): value for name, value in saved.items()}, config)
-    rows = saved.get(_PROMPT)
+    rows = saved.get(OF_PEFT)
     if rows is None or rows.ndim != 2:
-        raise DataError(f"{folder / WEIGHTS} has no matrix '{_PROMPT}'.")
+        raise DataError(f"{folder / WEIGHTS} has no matrix '{OF_PEFT}'.")
     if config.get("task_type") == TASK_TYPES["seq2seq"] and kind == "PROMPT_TUNING":
         rows = rows[: int(config["num_virtual_tokens"])]  # PEFT reads the encoder's alone
     return Adapter(kind, {"weight": rows.float()}, config)

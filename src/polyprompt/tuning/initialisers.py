@@ -13,6 +13,9 @@ from torch import Tensor
 from polyprompt.errors import ConfigError, DataError
 from polyprompt.models.backbone import Backbone
 
+OF_PEFT = "prompt_embeddings"
+"""What PEFT calls the numbers of a prompt or a prefix."""
+
 
 @dataclass(frozen=True)
 class InitialRequest:
@@ -89,13 +92,15 @@ def descriptions(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "
 
 
 def file(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
-    """Take a part saved by an earlier run.
+    """Take a part saved by an earlier run, or by PEFT, whose rows stand behind the look-up's scale.
 
     Raises:
         DataError: The file is missing, broken, or of another shape.
     """
     path = request.path or ""
-    weight = saved_prompt(path)["weight"].float()
+    saved = saved_prompt(path)
+    weight = saved["weight"].float()
+    weight = weight / backbone.look_up_scale if OF_PEFT in saved else weight
     expected = (request.length, backbone.facts.width)
     if tuple(weight.shape) != expected:
         raise DataError(
@@ -106,7 +111,10 @@ def file(backbone: Backbone, request: InitialRequest) -> Float[Tensor, "P D"]:
 
 
 def saved_prompt(path: str) -> dict[str, Tensor]:
-    """Read a part saved by an earlier run.
+    """Read a part saved by an earlier run, or a prompt or prefix saved by PEFT.
+
+    Returns:
+        ``weight``, and what else the file has.
 
     Raises:
         DataError: The file is missing, broken, or no soft prompt.
@@ -115,6 +123,8 @@ def saved_prompt(path: str) -> dict[str, Tensor]:
         saved = load_file(path)
     except (OSError, SafetensorError) as error:
         raise DataError(_no_prompt(path, error)) from error
+    if OF_PEFT in saved:
+        saved["weight"] = saved[OF_PEFT].float()
     if "weight" not in saved:
         raise DataError(_no_prompt(path, "it has no 'weight'"))
     return saved
@@ -124,7 +134,7 @@ def _no_prompt(path: str, reason: object) -> str:
     """Say that a file is no soft prompt."""
     return (
         f"Cannot read the prompt {path}: {reason}. Expected a safetensors file with 'weight', "
-        "as runs save it under parts/."
+        f"as runs save it under parts/, or with '{OF_PEFT}' (PEFT's adapter_model.safetensors)."
     )
 
 
