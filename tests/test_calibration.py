@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -264,3 +266,37 @@ def test_labels_of_low_probability_are_withheld(run):
     assert "1 of them without a label" in done.stderr
     wrong = called("predict", str(run.path), "-", "--abstain-below", "1.5", text=text)
     assert wrong.returncode == 2
+
+
+PEAK = """
+import sys
+from polyprompt.cli.main import main
+sys.argv = ["polyprompt", "predict", *sys.argv[1:]]
+try:
+    main()
+finally:
+    peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    sys.stderr.write(f"peak {peak.split()[1]}\\n")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+def test_five_thousand_lines_take_no_more_memory_than_one_thousand(run, tmp_path):
+    """Rows of 20 kB, so that those that are held would be seen: 80 MB of the difference."""
+    peaks = {}
+    for number in (1000, 5000):
+        path = tmp_path / f"{number}.csv"
+        with path.open("w") as stream:
+            stream.write("text,rest\n")
+            for row in range(number):
+                stream.write(f"wave {row},{'x' * 20_000}\n")
+        command = [sys.executable, "-W", "ignore", "-c", PEAK, str(run.path), str(path)]
+        output = tmp_path / "out.csv"
+        done = subprocess.run(
+            [*command, "-o", str(output)], capture_output=True, text=True, check=True
+        )
+        assert re.search(rf"{number} rows answered in .* a second\)", done.stderr)
+        peaks[number] = int(re.search(r"peak (\d+)", done.stderr)[1])
+        with output.open() as stream:
+            assert sum(1 for _ in stream) == number + 1
+    assert peaks[5000] - peaks[1000] < 40_000

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from polyprompt.data.encoding import Encoder
 from polyprompt.data.windows import Asked, asked
 from polyprompt.engine.engine import Engine, Prompts
+from polyprompt.engine.memory import give_back
 from polyprompt.errors import ConfigError, DataError, StoreError, listing
 from polyprompt.experiments.assemble import longest_branch
 from polyprompt.experiments.compatibility import head_of
@@ -34,6 +35,8 @@ from polyprompt.prediction.written import columns_of, written_answers
 from polyprompt.records import Example
 from polyprompt.scoring.calibration import calibrated
 
+MANY_ROWS = 64
+"""Rows of one call behind which free memory is given back."""
 KINDS = ("classification", "tagging", "text")
 
 
@@ -195,7 +198,10 @@ class Predictor:
             return []
         examples = [self.example(n, *pair) for n, pair in enumerate(pairs, start=first)]
         read = asked(self._encoder, examples, self._windowing)
-        return self._written(read) if self.writes else self._scored(read)
+        found = self._written(read) if self.writes else self._scored(read)
+        if len(found) >= MANY_ROWS:
+            give_back()
+        return found
 
     def fault(
         self,

@@ -1,7 +1,9 @@
 """Keeps computing where memory runs out: smaller batches from then on."""
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 from weakref import WeakKeyDictionary
 
@@ -95,6 +97,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return any(sign in str(error).lower() for sign in _SIGNS)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    """Find the C library's way to give free memory back; None where it has none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None  # not glibc
+
+
+def give_back() -> None:
+    """Give free memory of the host back, of which passes of changing size leave scattered pieces.
+
+    Reading on and on, a process grows without it, though it holds nothing more.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
 
 
 def release() -> None:
