@@ -19,7 +19,9 @@ from polyprompt.errors import StoreError
 from polyprompt.experiments import calibrating
 from polyprompt.experiments.calibrating import calibrate
 from polyprompt.experiments.config import build_study
+from polyprompt.experiments.reopen import settings_of
 from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.experiments.task_data import task_of
 from polyprompt.experiments.temperature import calibration_of, write_calibration
 from polyprompt.scoring.calibration import (
     LEAST,
@@ -115,6 +117,7 @@ def ended(events):
 
 
 def test_folds_of_a_study_answer_what_they_did_not_learn_from(run, monkeypatch):
+    """Its train and dev examples share their ids, and have other texts."""
     monkeypatch.setattr("polyprompt.scoring.calibration.LEAST", 5)
     seen = []
     train = calibrating.train_group
@@ -125,12 +128,28 @@ def test_folds_of_a_study_answer_what_they_did_not_learn_from(run, monkeypatch):
 
     monkeypatch.setattr(calibrating, "train_group", watched)
     captured = []
-    fit = calibrating.fit_temperature
+    fit = fit_temperature
     monkeypatch.setattr(
-        calibrating, "fit_temperature", lambda *found: captured.append(found) or fit(*found)
+        "polyprompt.scoring.calibration.fit_temperature",
+        lambda *found: captured.append(found) or fit(*found),
     )
+    drawn_again = []
+    held_out = calibrating._held_out
+
+    def noted(run, settings, card, draw):
+        drawn_again.append(draw)
+        return held_out(run, settings, card, draw)
+
+    monkeypatch.setattr(calibrating, "_held_out", noted)
     found = ended(calibrate(run))
     record = run.record()
+    (draw,) = drawn_again
+    _, data = task_of(settings_of(run))
+    for split, examples in (("train", draw.train), ("dev", draw.dev)):
+        own = {(one.id, one.fields["text"]) for one in data.splits[split]}
+        assert {(one.id, one.fields["text"]) for one in examples} <= own
+        assert len(examples) == record[f"{split}_examples"]
+    assert {one.id for one in draw.train} & {one.id for one in draw.dev}
     assert found.n == record["train_examples"] + record["dev_examples"] == 24
     assert found.fitted is not None
     assert len(seen) == 4  # folds, together
@@ -140,6 +159,25 @@ def test_folds_of_a_study_answer_what_they_did_not_learn_from(run, monkeypatch):
     assert scores.shape == (24, 3)
     assert np.bincount(labels).tolist() == [8, 8, 8]
     assert np.abs(scores).min(1).max() > 0  # every item was answered
+
+
+def test_a_run_of_too_few_examples_trains_no_folds(run, monkeypatch):
+    monkeypatch.setattr(calibrating, "train_group", lambda *_: pytest.fail("trained"))
+    found = ended(calibrate(run))
+    assert (found.temperature, found.fitted, found.n) == (1.0, None, 24)
+
+
+def test_a_run_that_did_not_list_its_examples_says_why_it_has_no_folds(run):
+    run.amend({"train_ids": []})
+    with pytest.raises(StoreError, match="learnt from 18 examples, too many to be listed"):
+        ended(calibrate(run))
+
+
+def test_a_backbone_that_has_changed_is_refused(run, monkeypatch):
+    monkeypatch.setattr("polyprompt.scoring.calibration.LEAST", 5)
+    run.amend({"backbone_identity": "another"})
+    with pytest.raises(StoreError, match="is not the model that"):
+        ended(calibrate(run))
 
 
 def test_predictions_take_the_temperature_and_keep_their_labels(run):

@@ -145,6 +145,16 @@ def test_lora_gives_peft_the_same_probabilities(toy_study, folder_of, tmp_path, 
             {"layout": "{text}", "parts": {"task": {"kind": "bottleneck_adapter"}}},
             "it has bottleneck_adapter",
         ),
+        (
+            {"head": {"kind": "verbalizer", "leading_space": False, "calibration": "pmi",
+                      "words": {"sea": "w", "hill": "r", "town": "b"}}},
+            r"its scores are calibrated \(head.calibration=pmi\)",
+        ),
+        (
+            {"head": {"kind": "verbalizer", "leading_space": False, "several_pieces": "sum",
+                      "words": {"sea": "wa", "hill": "wb", "town": "b"}}},
+            "the word for 'hill' has several pieces|the word for 'sea' has several pieces",
+        ),
     ],
 )  # fmt: skip
 def test_what_peft_cannot_hold_is_refused_with_the_reason(

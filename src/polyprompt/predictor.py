@@ -22,6 +22,7 @@ from polyprompt.experiments.reopen import (
     engine_for,
     layout_of,
     load_parts,
+    load_trained_on,
     put_sourced,
     settings_of,
 )
@@ -29,7 +30,7 @@ from polyprompt.experiments.store import RunFolder, find_run
 from polyprompt.experiments.temperature import calibration_of
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
-from polyprompt.models.load import load_backbone, reading_settings
+from polyprompt.models.load import reading_settings
 from polyprompt.prediction.predict import Collected, answer
 from polyprompt.prediction.written import columns_of, written_answers
 from polyprompt.records import Example
@@ -147,14 +148,7 @@ class Predictor:
                 one it was trained on.
         """
         run = find_run(Path(folder))
-        backbone = load_backbone(reading_settings(settings_of(run).backbone))
-        trained_on = run.record()["backbone_identity"]
-        if backbone.facts.identity != trained_on:
-            raise StoreError(
-                f"{backbone.facts.name} is not the model that {run.path} was trained on: its files "
-                f"have changed (identity {backbone.facts.identity}, then {trained_on}). Bring the "
-                "old files back, or fit again."
-            )
+        backbone = load_trained_on(run, reading_settings(settings_of(run).backbone))
         return cls(run, backbone)
 
     def check_language(self, language: str) -> None:

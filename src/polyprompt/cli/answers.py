@@ -72,7 +72,7 @@ def write_rows(rows: Rows, asking: Asking, stream: TextIO) -> tuple[Count, BaseE
         texts = [row.texts for row in block]
         try:
             found = asking.predictor.answer(texts, languages, first=count.written + 1)
-        except KeyboardInterrupt as error:
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (raised again by the caller)
             return count, error
         for row, one in zip(block, found, strict=True):
             withheld = bool(one.probabilities) and max(one.probabilities) < asking.threshold

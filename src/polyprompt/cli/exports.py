@@ -41,8 +41,11 @@ def export(
     from polyprompt.experiments.store import check_writable, find_run
 
     folder = find_run(run)
-    if output.exists() and any(output.iterdir()):
-        raise StoreError(f"{output} is not empty. Name a new folder.")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        what = "is not empty" if output.is_dir() else "is a file"
+        raise StoreError(f"{output} {what}. Name a new folder.")
+    if base and form is not ExportFormat.PEFT:
+        raise typer.BadParameter(f"--base is for peft; {form} names the model it was made from")
     check_writable(output)
     console = make_console()
     if form is ExportFormat.EMBEDS:
@@ -82,9 +85,13 @@ def _embeds(run: Path, output: Path, rows: Path | None) -> int:
     folder = RunFolder(run)
     fields = folder.record()["fields"]
     for number, row in enumerate(found, start=1):
-        missing = [name for name in fields if not isinstance(row, dict) or name not in row]
-        if missing:
-            raise DataError(f"{rows}, row {number}: no text '{missing[0]}'.")
+        own = row if isinstance(row, dict) else {}
+        missing = [name for name in fields if not str(own.get(name) or "").strip()]
+        if missing or not all(isinstance(own[name], str) for name in fields):
+            wanted = missing[0] if missing else fields[0]
+            raise DataError(f"{rows}, row {number}: expected an object with a text '{wanted}'.")
+    if not found:
+        raise DataError(f"{rows} has no rows.")
     tensors = prompt_embeds(folder, found)
     with replacing(output / "prompt_embeds.safetensors") as temporary:
         save_file({f"{i:06}": own.contiguous() for i, own in enumerate(tensors)}, temporary)

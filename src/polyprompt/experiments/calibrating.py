@@ -17,22 +17,21 @@ from polyprompt.experiments.events import Event
 from polyprompt.experiments.fitting import folds_of
 from polyprompt.experiments.naming import data_identity
 from polyprompt.experiments.plan import RunPlan, make_group, plan_with_data
-from polyprompt.experiments.reopen import settings_of
+from polyprompt.experiments.reopen import load_trained_on, settings_of
 from polyprompt.experiments.sourced import find_parts
 from polyprompt.experiments.stages import train_group
 from polyprompt.experiments.store import RunFolder
 from polyprompt.experiments.task_data import card_of, task_of
 from polyprompt.experiments.temperature import write_calibration
-from polyprompt.models.load import load_backbone
 from polyprompt.prediction.predict import Collected, answer
 from polyprompt.records import Draw, Example
-from polyprompt.scoring.calibration import Calibration, fit_temperature
+from polyprompt.scoring import calibration
 from polyprompt.tasks.card import TaskCard
 from polyprompt.training.loop import fitted_head
 from polyprompt.training.member import prompts_of
 
 
-def calibrate(run: RunFolder) -> Generator[Event, None, Calibration]:
+def calibrate(run: RunFolder) -> Generator[Event, None, calibration.Calibration]:
     """Fit the temperature of a study's run by cross-validation, and write it into its folder.
 
     Args:
@@ -61,17 +60,20 @@ def calibrate(run: RunFolder) -> Generator[Event, None, Calibration]:
             f"The data of {run.path} are not what they were when it was made. Bring the old files "
             "back, or run again."
         )
-    found = yield from _held_out(run, settings, card)
-    calibration = fit_temperature(*found)
-    write_calibration(run, calibration)
-    return calibration
+    draw = _draw_of(run, settings)
+    n = len(draw.train) + len(draw.dev)
+    if n < calibration.LEAST:
+        found = calibration.Calibration(1.0, None, n, *[float("nan")] * 4)
+    else:
+        found = calibration.fit_temperature(*(yield from _held_out(run, settings, card, draw)))
+    write_calibration(run, found)
+    return found
 
 
 def _held_out(
-    run: RunFolder, settings: RunSettings, card: TaskCard
+    run: RunFolder, settings: RunSettings, card: TaskCard, draw: Draw
 ) -> Generator[Event, None, tuple[NDArray[np.float64], NDArray[np.int64]]]:
     """Train on all but a fold of a run's examples, fold after fold; returns scores and labels."""
-    draw = _draw_of(run, settings)
     examples = (*draw.train, *draw.dev)
     folds = folds_of(examples, settings.train_seed or 0)
     if folds is None:
@@ -85,7 +87,7 @@ def _held_out(
     scores = np.zeros((len(examples), len(card.labels)))
     for group in together:
         numbers = [plans.index(plan) for plan in group]
-        answers = yield from _answered(group, card, examples)
+        answers = yield from _answered(run, group, card, examples)
         for number, own in zip(numbers, answers, strict=True):
             scores[folds == number] = own[folds == number]
     labels = np.array([card.labels.index(str(example.label)) for example in examples])
@@ -93,16 +95,27 @@ def _held_out(
 
 
 def _draw_of(run: RunFolder, settings: RunSettings) -> Draw:
-    """Find the examples of a run again."""
+    """Find the examples of a run again.
+
+    Raises:
+        StoreError: The run did not list them, because they were too many.
+    """
     _, data = task_of(settings)
     known = {
-        f"{example.language}/{example.id}": example
+        split: {f"{one.language}/{one.id}": one for one in data.splits[split]}
         for split in ("train", "dev")
-        for example in data.splits[split]
     }
     record = run.record()
-    train, dev = (tuple(known[name] for name in record[key]) for key in ("train_ids", "dev_ids"))
-    return Draw(train, dev)
+    listed = (record["train_ids"], record["dev_ids"])
+    if (len(listed[0]), len(listed[1])) != (record["train_examples"], record["dev_examples"]):
+        raise StoreError(
+            f"{run.path} learnt from {record['train_examples']} examples, too many to be listed in "
+            "its record, so they cannot be divided into folds. Calibrate a run of fewer shots."
+        )
+    dev = known["dev"] or known["train"]  # where there is no such split, dev comes from train
+    return Draw(
+        tuple(known["train"][name] for name in listed[0]), tuple(dev[name] for name in listed[1])
+    )
 
 
 def _without(draw: Draw, examples: Sequence[Example], left_out: NDArray[np.bool_]) -> Draw:
@@ -123,12 +136,12 @@ def _planned(run: RunFolder, card: TaskCard, draw: Draw, origin: str) -> RunPlan
 
 
 def _answered(
-    plans: Sequence[RunPlan], card: TaskCard, examples: Sequence[Example]
+    run: RunFolder, plans: Sequence[RunPlan], card: TaskCard, examples: Sequence[Example]
 ) -> Generator[Event, None, NDArray[np.float32]]:
     """Train some folds together and let each answer all examples; returns folds × N × C."""
     nothing = TaskData({"train": (), "dev": (), "test": ()}, "folds")
     plan = make_group(plans, card, nothing, EngineSettings())
-    backbone = load_backbone(plans[0].settings.backbone)
+    backbone = load_trained_on(run, plans[0].settings.backbone)
     group = build_group(plan, backbone)
     try:
         yield from train_group(group, {})

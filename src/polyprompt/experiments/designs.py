@@ -55,9 +55,14 @@ def trends_of(settings: Sequence[Setting]) -> list[list[Trend]]:
     differing = varying([setting.config for setting in settings])
     of_model = [key for key in differing if key == "contents" or key.startswith("backbone.")]
     rest = [key for key in differing if key not in of_model]
-    names = [(name, [key for key in differing if key not in {name, "contents"}]) for name in rest]
+    told = [key for key in differing if key != "contents" or of_model == ["contents"]]
+    names = [(name, [key for key in told if key != name]) for name in rest]
     found = []
-    for name, others in [*names, *([(SIZE, rest)] if of_model else [])]:
+    sizes = [one.records[0]["backbone_parameters"] for one in settings]
+    models = {str(one.config["backbone.name"]) for one in settings} if of_model else set()
+    if len(models) == len(set(sizes)) > 1:  # of several models of one size none stands for the size
+        names.append((SIZE, rest))
+    for name, others in names:
         lines = _lines(settings, settings, name, others)
         drawn = [
             Trend(

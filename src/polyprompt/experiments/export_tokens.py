@@ -13,11 +13,12 @@ from polyprompt.capabilities import RunSettings
 from polyprompt.data.encoding import Encoder
 from polyprompt.errors import ConfigError
 from polyprompt.exchange.tokens import token_names, write_checkpoint
+from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.encoders import build_encoder
-from polyprompt.experiments.exporting import USE, Input, check_words, usage, written
-from polyprompt.experiments.reopen import layout_of, load_parts, settings_of
+from polyprompt.experiments.exporting import USE, Input, answer_rule, usage, written
+from polyprompt.experiments.reopen import layout_of, load_parts, load_trained_on, settings_of
 from polyprompt.experiments.store import RunFolder
-from polyprompt.models.load import load_backbone
+from polyprompt.head_settings import GeneratorSettings
 from polyprompt.records import Example
 from polyprompt.tables import write_json
 from polyprompt.tasks.layout import Layout
@@ -38,16 +39,23 @@ def to_tokens(run: RunFolder, folder: Path) -> dict[str, Any]:
         ConfigError: A plain checkpoint cannot hold it; says why.
     """
     settings, record = settings_of(run), run.record()
-    check_words(run, settings)
+    rule = answer_rule(run, settings)
+    if isinstance(head_of(settings), GeneratorSettings):
+        raise ConfigError(
+            f"{run.path} cannot be a plain checkpoint: it writes, and where the model's word table "
+            "is its head, too, it would write the prompt's own words. Export it to PEFT."
+        )
     layout = layout_of(settings, record)
     _check_plain(run, settings, layout)
-    backbone = load_backbone(settings.backbone)
+    backbone = load_trained_on(run, settings.backbone)
     encoder = build_encoder(layout, settings, backbone)
     _, prompts = load_parts(run, settings, layout, backbone)
     slots = {slot.name: token_names(slot.name, slot.length) for slot in layout.slots}
     names = [name for own in slots.values() for name in own]
     rows = prompts.vectors[0].float().cpu()
-    use = usage(record, settings.backbone.name, _input(layout, slots, encoder, backbone.tokenizer))
+    use = usage(
+        record, settings.backbone.name, _input(layout, slots, encoder, backbone.tokenizer), rule
+    )
     write_checkpoint(backbone.model, backbone.tokenizer, names, rows, folder)
     use |= {"new_words": names, "base_model": str(folder), "made_from": settings.backbone.name}
     write_json(folder / USE, use)
@@ -87,7 +95,7 @@ def _check_plain(run: RunFolder, settings: RunSettings, layout: Layout) -> None:
         )
     others = sorted({part.kind for part in settings.parts.values()} - {"soft_prompt"})
     if others or not layout.slots or settings.sourced or settings.instructions:
-        what = others[0] if others else "parts or words of a text's language"
+        what = others[0] if others else "parts or words of a text's language, or no prompt"
         raise ConfigError(f"{where}: soft prompts alone become words, and it has {what}.")
 
 
@@ -105,10 +113,10 @@ def prompt_embeds(run: RunFolder, rows: list[dict[str, str]]) -> list[Float[Tens
         ConfigError: A plain model does not compute it.
     """
     settings, record = settings_of(run), run.record()
-    check_words(run, settings)
+    answer_rule(run, settings)
     layout = layout_of(settings, record)
     _check_plain(run, settings, layout)
-    backbone = load_backbone(settings.backbone)
+    backbone = load_trained_on(run, settings.backbone)
     encoder = build_encoder(layout, settings, backbone)
     _, prompts = load_parts(run, settings, layout, backbone)
     vectors, lengths = prompts.vectors[0].to(backbone.dtype), (*prompts.lengths[0], 0)

@@ -15,10 +15,10 @@ from polyprompt.errors import ConfigError
 from polyprompt.exchange.peft import Base, write_lora, write_prefix, write_prompt
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.encoders import build_encoder
-from polyprompt.experiments.reopen import layout_of, load_parts, settings_of
+from polyprompt.experiments.reopen import layout_of, load_parts, load_trained_on, settings_of
 from polyprompt.experiments.store import RunFolder
+from polyprompt.head_settings import GeneratorSettings, VerbalizerSettings
 from polyprompt.models.backbone import Backbone
-from polyprompt.models.load import load_backbone
 from polyprompt.part_settings import DeepPromptSettings, LoraSettings
 from polyprompt.records import Example
 from polyprompt.tables import write_json
@@ -27,7 +27,6 @@ from polyprompt.tasks.segments import Field, Slot, Words
 
 USE = "polyprompt.json"
 """Beside an exported part: how its input is written and its answers are read."""
-_BY_WORDS = ("verbalizer", "generator", "language_model", "choice")
 _PROBE = "a"
 
 
@@ -59,10 +58,10 @@ def to_peft(run: RunFolder, folder: Path, base_name: str = "") -> dict[str, Any]
         ConfigError: PEFT has no form for it; says why.
     """
     settings, record = settings_of(run), run.record()
-    check_words(run, settings)
+    rule = answer_rule(run, settings)
     layout = layout_of(settings, record)
     kind = peft_kind(run, settings, layout)
-    backbone = load_backbone(settings.backbone)
+    backbone = load_trained_on(run, settings.backbone)
     base = _base(backbone, base_name or settings.backbone.name, settings.backbone.family or "")
     begins = len(build_encoder(layout, settings, backbone).begin) > 0
     given = Input(template(layout), special_tokens=begins)
@@ -76,7 +75,7 @@ def to_peft(run: RunFolder, folder: Path, base_name: str = "") -> dict[str, Any]
         _, prompts = load_parts(run, settings, layout, backbone)
         rows, given = folded(layout, settings, backbone, prompts.vectors[0], prompts.lengths[0])
         write_prompt(rows * backbone.look_up_scale, base, folder)
-    use = usage(record, base.name, given) | {"peft": kind}
+    use = usage(record, base.name, given, rule) | {"peft": kind}
     write_json(folder / USE, use)
     return use
 
@@ -149,18 +148,33 @@ def check_in_front(where: str, layout: Layout) -> None:
         )
 
 
-def check_words(run: RunFolder, settings: RunSettings) -> None:
-    """Refuse a run whose answers need more than the model's own words.
+def answer_rule(run: RunFolder, settings: RunSettings) -> str:
+    """Say how another program reads a run's answers.
 
     Raises:
-        ConfigError: It has a trained head, or compares with class vectors.
+        ConfigError: It would read others than the run gives; says why.
     """
-    kind = head_of(settings).kind
-    if kind not in _BY_WORDS:
+    head, where = head_of(settings), f"{run.path} cannot be exported"
+    if isinstance(head, GeneratorSettings):
+        return "what the model writes behind the input, as generate does it"
+    if not isinstance(head, VerbalizerSettings):
         raise ConfigError(
-            f"{run.path} answers through a {kind} head, which other programs do not have. What can "
-            f"be exported answers through the model's own words: {', '.join(_BY_WORDS)}."
+            f"{where}: it answers through a {head.kind} head, which other programs do not have. "
+            "What can be exported answers by label words (head=verbalizer) or writes "
+            "(head=generator)."
         )
+    if head.calibration != "none":
+        raise ConfigError(
+            f"{where}: its scores are calibrated (head.calibration={head.calibration}), which "
+            "other programs do not do; its answers there would be others. Train with none."
+        )
+    several = [label for label, own in run.record()["label_words"].items() if len(own) > 1]
+    if several:
+        raise ConfigError(
+            f"{where}: the word for '{several[0]}' has several pieces, which other programs do not "
+            "score as it does. Choose words of one piece (head.words) and train again."
+        )
+    return "the label whose word has the highest logit behind the last token"
 
 
 def template(layout: Layout) -> str:
@@ -220,7 +234,7 @@ def folded(
     )
 
 
-def usage(record: Mapping[str, Any], base: str, given: Input) -> dict[str, Any]:
+def usage(record: Mapping[str, Any], base: str, given: Input, rule: str) -> dict[str, Any]:
     """Say how an exported part's input is written and its answers are read."""
     return {
         "base_model": base,
@@ -228,8 +242,7 @@ def usage(record: Mapping[str, Any], base: str, given: Input) -> dict[str, Any]:
         "text": given.text,
         "add_special_tokens": given.special_tokens,
         "labels": record.get("label_words") or record["labels"],
-        "answer": "the label whose word (its first piece, where it has several) has the highest "
-        "logit behind the last token",
+        "answer": rule,
         "trained_on": {"source": record["source"], "draw": record["draw"]},
         "licence_of_the_data": record["licence"],
     }

@@ -28,7 +28,7 @@ def cost_table(settings: Sequence[Setting]) -> Table:
     rows = tuple(_cost(setting) for setting in settings)
     columns = (
         "setting", "trained numbers", "share of the model", "on disk", "steps", "training",
-        "reading", "tokens trained on", "tokens read", "memory", "engine",
+        "reading", "tokens trained on", "tokens read", "most memory", "engine",
     )  # fmt: skip
     title = "A run's cost, mean over runs (runs that were computed together share it evenly)"
     return Table(title, columns, rows, "lrrrrrrrrrl")
@@ -41,7 +41,11 @@ def _cost(setting: Setting) -> tuple[str, ...]:
     shown = [setting.title, f"{first['trained_parameters']:,}"]
     if not found:
         return (*shown, *["–"] * 8, str(first["engine"]))
-    peak = max(one["peak_memory_bytes"].get("host", 0) for one in found)
+    peaks = [
+        f"{max(one['peak_memory_bytes'].get(place, 0) for one in found) / 2**30:.1f} GiB{named}"
+        for place, named in (("host", ""), ("device", " on the device"))
+        if any(place in one["peak_memory_bytes"] for one in found)
+    ]
     return (
         *shown,
         f"{found[0]['trained_share']:.4%}",
@@ -49,7 +53,7 @@ def _cost(setting: Setting) -> tuple[str, ...]:
         f"{mean(record['steps'] for record in setting.records):.0f}",
         *(f"{_stage(found, stage, 'seconds'):,.1f} s" for stage in _STAGES),
         *(f"{_stage(found, stage, 'tokens'):,.0f}" for stage in _STAGES),
-        f"{peak / 2**30:.1f} GiB",
+        ", ".join(peaks),
         str(first["engine"]),
     )
 
@@ -100,16 +104,17 @@ def _languages_left_out(settings: Sequence[Setting]) -> list[str]:
 
 def _items_left_out(predictions: pl.DataFrame) -> list[str]:
     """Count items without a label, texts that were cut off and answers that could not be read."""
-    own = predictions.filter(pl.col("baseline").is_null())
+    answers = predictions.filter(pl.col("baseline").is_null())
+    own = answers.unique(["language", "id"])
     notes = []
     unlabelled = own.filter(pl.col("label").is_null()).height
     if unlabelled:
-        notes.append(f"{unlabelled} answers to items without a label are not scored.")
+        notes.append(f"{unlabelled} items without a label are not scored.")
     cut = own.filter(pl.col("truncated") > 0).height if "truncated" in own.columns else 0
     if cut:
         notes.append(f"{cut} of {own.height} texts were cut off, their ends not read.")
-    if "unread" in own.columns and (unread := own.filter(pl.col("unread")).height):
-        notes.append(f"{unread} of {own.height} written answers could not be read as a label.")
+    if "unread" in own.columns and (unread := answers.filter(pl.col("unread")).height):
+        notes.append(f"{unread} of {answers.height} written answers could not be read as a label.")
     return notes
 
 
@@ -120,9 +125,8 @@ def listings(study: Path, settings: Sequence[Setting]) -> list[Listing]:
         **record.get("versions", {}),
         "python": record.get("python", ""),
         "platform": record.get("platform", ""),
-        "backbone": record["backbone"],
-        "backbone contents": record["backbone_identity"],
-        "data contents": record["data_identity"],
+        "backbones and contents": _named(settings, "backbone", "backbone_identity"),
+        "tasks and data contents": _named(settings, "task", "data_identity"),
     }
     found = [
         Listing("Versions", yaml.safe_dump(versions, sort_keys=False, allow_unicode=True)),
@@ -136,6 +140,12 @@ def listings(study: Path, settings: Sequence[Setting]) -> list[Listing]:
         text = yaml.safe_dump(read_json(chosen), sort_keys=False, allow_unicode=True)
         found.append(Listing("What the search chose on dev", text))
     return found
+
+
+def _named(settings: Sequence[Setting], name: str, identity: str) -> list[str]:
+    """Name what settings have with what it holds, each once."""
+    records = [setting.records[0] for setting in settings]
+    return list(dict.fromkeys(f"{one[name]} ({one[identity]})" for one in records))
 
 
 def _asked(study: Path) -> str:

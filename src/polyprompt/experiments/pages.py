@@ -4,11 +4,10 @@ Reads runs on disk; ``report`` writes what is composed here.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 from polyprompt.analysis.account import are_paired
-from polyprompt.analysis.change import Change, change_between
+from polyprompt.analysis.change import change_between
 from polyprompt.experiments.designs import trends_of
 from polyprompt.experiments.inside_page import inside_chapter
 from polyprompt.experiments.makings import cost_table, left_out, listings
@@ -55,30 +54,32 @@ def chapters_of(study: Path, settings: Sequence[Setting]) -> list[Chapter]:
 
 def _together(settings: Sequence[Setting]) -> Chapter:
     """Set settings beside one another."""
+    table = setting_table(settings)
+    measured = {(one.records[0]["task"], _items(one), one.summary.metric) for one in settings}
+    if len(measured) > 1:
+        words = Words(
+            "The settings are of several tasks, data or metrics: none is called the best, and none "
+            "is drawn beside another. Each has its own part below."
+        )
+        return Chapter("Settings", (words, table))
+    best = max(settings, key=lambda one: one.summary.overall.accuracy.mean)
+    highest = f"Highest mean of {len(settings)} settings: {best.title}. {best.section().headline}"
+    flattered = (
+        "It is the highest on the very items it is measured on, so its mean is flattered; choose a "
+        "setting on dev splits (search, recommend)."
+    )
     summaries = {setting.title: setting.summary for setting in settings}
-    ordered = sorted(settings, key=lambda one: -one.summary.overall.accuracy.mean)
-    best = ordered[0]
-    metrics = {one.summary.metric for one in settings}
-    words = [
-        Words(f"Highest mean of {len(settings)} settings: {best.title}. {best.section().headline}",
-              "headline"),
-        Words(
-            "It is the highest on the test items themselves, so its mean is flattered; choose a "
-            "setting on dev splits (search, recommend)."
-        ),
+    drawn = [
+        overview(summaries), *_trends(settings), paired_dots(summaries), heat_map(summaries)
     ]  # fmt: skip
-    drawn: list[Figure | None] = []
-    if len(metrics) == 1:
-        drawn = [
-            overview(summaries),
-            *_trends(settings),
-            paired_dots(summaries),
-            heat_map(summaries),
-        ]
     figures: list[Block] = [figure for figure in drawn if figure is not None]
-    changes = _changes(settings) if len(metrics) == 1 else []
-    below = [Chapter("What changes in which language", changes, folded=True)] if changes else []
-    return Chapter("Settings", (*words, setting_table(settings), *figures), below)
+    words = (Words(highest, "headline"), Words(flattered))
+    return Chapter("Settings", (*words, table, *figures), _changes(settings))
+
+
+def _items(setting: Setting) -> str:
+    """Name the data a setting was tested on."""
+    return str(setting.records[0]["data_identity"])
 
 
 def _trends(settings: Sequence[Setting]) -> list[Figure]:
@@ -90,17 +91,21 @@ def _trends(settings: Sequence[Setting]) -> list[Figure]:
     ]
 
 
-def _changes(settings: Sequence[Setting]) -> list[Figure]:
+def _changes(settings: Sequence[Setting]) -> list[Chapter]:
     """Draw what settings change against the first, where they have its seeds and items."""
-    return [
-        change_figure(f"change_{number}", change)
-        for number, change in enumerate(_compared(settings), start=1)
-    ]
-
-
-def _compared(settings: Sequence[Setting]) -> list[Change]:
-    """Compare settings with the first of the same backbone and task."""
     first, *others = settings
     reference = first.arm()
-    arms = chain(one.arm() for one in others[:_MOST_CHANGES])
-    return [change_between(reference, arm) for arm in arms if are_paired(reference, arm)]
+    arms = [arm for one in others if are_paired(reference, arm := one.arm())]
+    if not arms:
+        return []
+    figures: list[Block] = [
+        change_figure(f"change_{number}", change_between(reference, arm))
+        for number, arm in enumerate(arms[:_MOST_CHANGES], start=1)
+    ]
+    left = len(others) - len(figures)
+    if left:
+        figures.insert(0, Words(
+            f"{left} settings are not drawn: they have other seeds or items than {first.title}, or "
+            f"come behind the first {_MOST_CHANGES}."
+        ))  # fmt: skip
+    return [Chapter(f"What changes against {first.title}", figures, folded=True)]

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from polyprompt.capabilities import EngineSettings, RunSettings
+from polyprompt.capabilities import BackboneSettings, EngineSettings, RunSettings
 from polyprompt.data.encoded import Sourced
 from polyprompt.engine.engine import Deep, Engine, Prompts, choose
 from polyprompt.errors import ConfigError, StoreError, listing
@@ -23,6 +23,7 @@ from polyprompt.experiments.store import RunFolder
 from polyprompt.fingerprint import file_sha256
 from polyprompt.heads.head import Head
 from polyprompt.models.backbone import Backbone
+from polyprompt.models.load import load_backbone
 from polyprompt.part_settings import FullSettings
 from polyprompt.tasks.layout import Layout, parse_layout
 from polyprompt.training.member import joined_deep
@@ -33,6 +34,27 @@ def settings_of(run: RunFolder) -> RunSettings:
     """Read a run's settings, every default written out."""
     known = {k: v for k, v in run.config().items() if k in RunSettings.model_fields}
     return RunSettings.model_validate(known)
+
+
+def load_trained_on(run: RunFolder, settings: BackboneSettings) -> Backbone:
+    """Load the backbone that a run was trained on.
+
+    Args:
+        run: The run.
+        settings: Its backbone's, or those of a copy that reads.
+
+    Raises:
+        StoreError: The model of this name is another one by now.
+    """
+    backbone = load_backbone(settings)
+    trained_on = run.record()["backbone_identity"]
+    if backbone.facts.identity != trained_on:
+        raise StoreError(
+            f"{backbone.facts.name} is not the model that {run.path} was trained on: its files "
+            f"have changed (identity {backbone.facts.identity}, then {trained_on}). Bring the "
+            "old files back, or fit again."
+        )
+    return backbone
 
 
 def layout_of(settings: RunSettings, record: Mapping[str, Any]) -> Layout:

@@ -8,7 +8,7 @@ import polars as pl
 
 from polyprompt.experiments.pages import chapters_of
 from polyprompt.experiments.results import Setting, markdown_report
-from polyprompt.report.chapters import Chapter, figures_of, lightened, tables_of
+from polyprompt.report.chapters import Chapter, lightened, named_figures, named_tables
 from polyprompt.report.latex import latex_rows
 from polyprompt.report.page import page
 from polyprompt.report.score_tables import Table, markdown
@@ -48,21 +48,27 @@ def write_reports(
 
 def _write_figures(folder: Path, chapters: Sequence[Chapter], formats: Sequence[str]) -> Path:
     """Write every figure of a report as files."""
-    for figure in figures_of(chapters):
+    lines = ["file\tpart\tfigure"]
+    for part, figure in named_figures(chapters):
+        lines.append(f"{figure.name}\t{part}\t{figure.title}")
         for form in formats:
             with replacing(folder / f"{figure.name}.{form}") as temporary:
                 temporary.write_bytes(figure.encoded(form))
+    write_text(folder / "index.tsv", "\n".join(lines) + "\n")
     return folder
 
 
 def _write_tables(folder: Path, chapters: Sequence[Chapter]) -> Path:
     """Write every table of a report as CSV, Markdown and LaTeX."""
-    for number, table in enumerate(tables_of(chapters), start=1):
+    lines = []
+    for number, (part, table) in enumerate(named_tables(chapters), start=1):
         name = re.sub(r"[^a-z0-9]+", "_", table.title.lower()).strip("_")[:60]
-        path = folder / f"{number:02}_{name}"
+        path = folder / f"{number:03}_{name}"
+        lines.append(f"{path.name}\t{part}\t{table.title}")
         write_text(path.with_suffix(".csv"), _csv(table))
         write_text(path.with_suffix(".md"), f"{markdown(table)}\n")
         write_text(path.with_suffix(".tex"), latex_rows(table.columns, table.rows, table.alignment))
+    write_text(folder / "index.tsv", "\n".join(["file\tpart\ttable", *lines]) + "\n")
     return folder
 
 

@@ -1,6 +1,6 @@
 """What a report is made of: chapters of words, tables and figures, before they are written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -82,28 +82,33 @@ class Chapter:
     optional: bool = False
 
 
+def _named(chapters: Sequence[Chapter], above: str = "") -> Iterator[tuple[str, Block]]:
+    """Give all blocks of chapters and of those below them, with the titles they stand under."""
+    for chapter in chapters:
+        title = f"{above} / {chapter.title}" if above else chapter.title
+        for block in chapter.blocks:
+            yield title, block
+        yield from _named(chapter.chapters, title)
+
+
+def named_figures(chapters: Sequence[Chapter]) -> list[tuple[str, Figure]]:
+    """Collect figures with the titles of the chapters they stand in."""
+    return [(title, one) for title, one in _named(chapters) if isinstance(one, Figure)]
+
+
+def named_tables(chapters: Sequence[Chapter]) -> list[tuple[str, Table]]:
+    """Collect tables with the titles of the chapters they stand in."""
+    return [(title, one) for title, one in _named(chapters) if isinstance(one, Table)]
+
+
 def figures_of(chapters: Sequence[Chapter]) -> list[Figure]:
-    """Collect the figures of chapters and of those below them."""
-    return [
-        figure
-        for chapter in chapters
-        for figure in (
-            *(block for block in chapter.blocks if isinstance(block, Figure)),
-            *figures_of(chapter.chapters),
-        )
-    ]
+    """Collect figures."""
+    return [figure for _, figure in named_figures(chapters)]
 
 
 def tables_of(chapters: Sequence[Chapter]) -> list[Table]:
-    """Collect the tables of chapters and of those below them."""
-    return [
-        table
-        for chapter in chapters
-        for table in (
-            *(block for block in chapter.blocks if isinstance(block, Table)),
-            *tables_of(chapter.chapters),
-        )
-    ]
+    """Collect tables."""
+    return [table for _, table in named_tables(chapters)]
 
 
 def lightened(chapters: Sequence[Chapter], characters: int) -> list[Chapter]:

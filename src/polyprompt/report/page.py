@@ -25,7 +25,9 @@ def page(title: str, chapters: Sequence[Chapter]) -> str:
         for i, one in enumerate(chapters, start=1)
     )
     light, dark = variables(dark=False), variables(dark=True)
-    theme = f":root {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+    theme = (
+        f":root, .light {{ {light} }} @media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+    )
     links = f'<nav aria-label="Contents"><ul>{contents}</ul></nav>' if len(chapters) > 1 else ""
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -34,7 +36,8 @@ def page(title: str, chapters: Sequence[Chapter]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         f"<title>{escape(title)}</title>\n<style>{theme}\n{_asset('page.css')}</style>\n</head>\n"
         f"<body>\n<header><h1>{escape(title)}</h1>{links}</header>\n<main>\n{_coast_once(body)}"
-        f'</main>\n<div id="tip" role="status" hidden></div>\n<script>{_asset("page.js")}'
+        f'</main>\n<div id="tip" role="status" hidden></div>\n<div id="light" class="light" '
+        f"hidden></div>\n<script>{_asset('page.js')}"
         "</script>\n</body>\n</html>\n"
     )
 
@@ -131,7 +134,7 @@ def _confusion(block: Confusion, name: str) -> str:
     data = json.dumps(counts, ensure_ascii=False).replace("<", "\\u003c")
     options = "".join(f"<option>{escape(key)}</option>" for key in block.counts)
     rows = tuple(
-        (label, *map(str, own), f"{100 * own[i] / max(sum(own), 1):.0f} %")
+        (label, *map(str, own), f"{100 * own[i] / sum(own):.0f} %" if sum(own) else "–")
         for i, (label, own) in enumerate(zip(block.labels, counts[first], strict=True))
     )
     title = f"{block.title}: rows are labels, columns answers"

@@ -81,7 +81,12 @@ def trend(name: str, trends: Sequence[Trend], metric: str) -> Figure:
     ]
     scale = alt.Scale(type="log", base=2, nice=False) if far else alt.Scale(zero=False)
     number = trends[0].name
-    x = alt.X("x:Q", title=number, scale=scale, axis=alt.Axis(values=values, format="~s"))
+    x = alt.X(
+        "x:Q",
+        title=number,
+        scale=scale,
+        axis=alt.Axis(values=values, format="~g" if values[-1] < 10_000 else ".3~s"),
+    )
     lines = [line.rest or "all" for line in trends]
     told: dict[str, Any] = {}
     if len(lines) > 1:
@@ -186,8 +191,8 @@ def change_figure(name: str, change: Change) -> Figure:
     title = f"{change.second} – {change.first}, by branch"
     caption = (
         "Languages sorted by family and branch (at the right). Lines: 95 % intervals over seeds "
-        "and items. A full bar: told from none by McNemar's exact test after Benjamini and "
-        "Hochberg (5 %); a pale bar: not. To the left of 0 a loss."
+        "and items. A full bar: told from none (5 % after Benjamini and Hochberg; McNemar's exact "
+        "test of one seed, items permuted with several); a pale bar: not. Left of 0 a loss."
     )
     return Figure(name, title, caption, drawn(chart))
 

@@ -69,13 +69,14 @@ def world_map(name: str, summary: Summary, constant: str | None) -> Figure | Non
     what = capitalised(title_of(summary.metric))
     caption = (
         "A dot stands at the one place that Glottolog gives for a language, and is moved a little "
-        "where it would cover another. The darker and larger, the better; a ring: not above always "
-        "giving one answer, by the lower end of the interval."
+        "where it would cover another. The darker and larger, the better"
     )
+    ring = "; a ring: not above always giving one answer, by the lower end of the interval"
+    caption += "." if constant is None else f"{ring}."
     if absent:
         caption += f" Without a known place, and not on the map: {', '.join(absent)}."
     title = f"{what} by language"
-    return Figure(name, title, caption, _svg(title, dots))
+    return Figure(name, title, caption, _svg(title, dots, rings=constant is not None))
 
 
 def _dots(summary: Summary, constant: str | None) -> list[Dot]:
@@ -126,7 +127,7 @@ def _apart(places: NDArray[np.float64], radii: NDArray[np.float64]) -> NDArray[n
     return np.clip(found, margin, [WIDTH - margin, HEIGHT - margin])
 
 
-def _svg(title: str, dots: Sequence[Dot]) -> str:
+def _svg(title: str, dots: Sequence[Dot], *, rings: bool) -> str:
     """Write the map."""
     size = f"0 0 {WIDTH:g} {HEIGHT + _LEGEND:.0f}"
     return (
@@ -137,7 +138,7 @@ def _svg(title: str, dots: Sequence[Dot]) -> str:
         f'viewBox="0 0 {WIDTH:g} {HEIGHT:.0f}" aria-hidden="false">'
         f'<path class="land" d="{_coastlines()}" fill="{RULE}" fill-opacity="0.55" '
         f'stroke="{MUTED}" stroke-width="0.4" aria-hidden="true"/>'
-        f"{''.join(map(_circle, dots))}</svg>{_legend()}</svg>"
+        f"{''.join(map(_circle, dots))}</svg>{_legend(rings=rings)}</svg>"
     )
 
 
@@ -163,8 +164,8 @@ def _described(dot: Dot) -> str:
     return text if dot.above else f"{text}, not above always giving one answer"
 
 
-def _legend() -> str:
-    """Write what colours, sizes and rings mean."""
+def _legend(*, rings: bool) -> str:
+    """Write what colours, sizes and, where there are any, rings mean."""
     y = HEIGHT + 24
     parts = []
     for number, value in enumerate(_STEPS):
@@ -175,6 +176,8 @@ def _legend() -> str:
             f'stroke-width="0.6"/><text x="{x + 12}" y="{y + 5:.0f}" font-size="14" '
             f'fill="{INK}">{100 * value:.0f} %</text>'
         )
+    if not rings:
+        return f'<g aria-hidden="true">{"".join(parts)}</g>'
     x = 24 + 74 * len(_STEPS) + 16
     parts.append(
         f'<circle cx="{x}" cy="{y:.0f}" r="5" fill="{PAPER}" stroke="{INK}" stroke-width="1.6"/>'

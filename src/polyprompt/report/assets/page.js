@@ -106,6 +106,7 @@ function chosen(mark) {
   const rows = [...part.querySelectorAll("tbody tr")];
   const row = rows.find((one) => [...one.cells].some((cell) => cell.textContent === code));
   if (!row) return;
+  row.hidden = false;  // where the filter has left it out
   row.classList.add("chosen");
   row.scrollIntoView({ block: "center" });
 }
@@ -184,7 +185,7 @@ function zoomable(drawing, tools) {
 
 function standing(svg) {
   const copy = svg.cloneNode(true);
-  const style = getComputedStyle(document.documentElement);
+  const style = getComputedStyle(document.getElementById("light"));  // a figure on its own is for paper
   const used = copy.querySelector("use");
   if (used) {
     const land = document.getElementById("land").cloneNode(true);
