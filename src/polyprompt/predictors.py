@@ -11,6 +11,7 @@ from polyprompt.models.backbone import Backbone
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.prediction.mixed import answer_each
 from polyprompt.predictor import Answer, Predictor
+from polyprompt.records import Example
 
 
 class Predictors:
@@ -92,37 +93,47 @@ class Predictors:
         Raises:
             DataError: A row cannot be answered, or names no run; says which and why.
         """
-        codes = list(languages) if len(languages) else [""] * len(rows)
-        if not len(rows) == len(names) == len(codes):
-            raise DataError(
-                f"There are {len(rows)} rows, {len(names)} names of runs and {len(codes)} "
-                "languages; expected as many."
-            )
-        examples = []
-        for number, (row, name, code) in enumerate(zip(rows, names, codes, strict=True), start=1):
-            if name not in self.runs:
-                raise DataError(
-                    f"Row {number}: there is no run '{name}'.{nearest(name, self.runs)} There "
-                    f"are: {listing(sorted(self.runs))}."
-                )
-            examples.append(self.runs[name].example(number, row, code))
+        codes = _as_many(rows, names, languages)
+        examples = [
+            self._run_of(number, name).example(number, row, code)
+            for number, (row, name, code) in enumerate(zip(rows, names, codes, strict=True), 1)
+        ]
         found: dict[int, Answer] = {}
         for members in self._together():
             chosen = [place for place, name in enumerate(names) if name in members]
-            if not chosen:
-                continue
-            readings = [self.runs[name].reading for name in members]
-            inputs = [
-                self.runs[names[place]].reading.encoder.encode([examples[place]])[0]
-                for place in chosen
-            ]
-            runs = [members.index(names[place]) for place in chosen]
-            engine, heads = readings[0].engine, [one.head for one in readings]
-            prompts = _joined([one.prompts for one in readings])
-            scores = answer_each(engine, prompts, heads, inputs, runs)
-            for place, own in zip(chosen, scores, strict=True):
-                found[place] = self.runs[names[place]].labelled(own)
+            if chosen:
+                own = [names[place] for place in chosen]
+                answers = self._answered(members, own, [examples[place] for place in chosen])
+                found |= zip(chosen, answers, strict=True)
         return [found[place] for place in range(len(rows))]
+
+    def _run_of(self, number: int, name: str) -> Predictor:
+        """Find the run that a row names.
+
+        Raises:
+            DataError: There is none.
+        """
+        if name not in self.runs:
+            raise DataError(
+                f"Row {number}: there is no run '{name}'.{nearest(name, self.runs)} There are: "
+                f"{listing(sorted(self.runs))}."
+            )
+        return self.runs[name]
+
+    def _answered(
+        self, members: Sequence[str], names: Sequence[str], examples: Sequence[Example]
+    ) -> list[Answer]:
+        """Answer rows of runs that one engine reads, in passes that hold rows of all of them."""
+        readings = [self.runs[name].reading for name in members]
+        inputs = [
+            self.runs[name].reading.encoder.encode([example])[0]
+            for name, example in zip(names, examples, strict=True)
+        ]
+        prompts = _joined([one.prompts for one in readings])
+        heads, runs = [one.head for one in readings], [members.index(name) for name in names]
+        scores = answer_each(readings[0].engine, prompts, heads, inputs, runs)
+        pairs = zip(names, scores, strict=True)
+        return [self.runs[name].labelled(own) for name, own in pairs]
 
     def _together(self) -> list[list[str]]:
         """Sort runs into those that one engine reads: of one kind, with the same continuations."""
@@ -131,6 +142,21 @@ class Predictors:
             engine = predictor.reading.engine
             groups.setdefault((type(engine), engine.branches), []).append(name)
         return list(groups.values())
+
+
+def _as_many(rows: Sequence[object], names: Sequence[str], languages: Sequence[str]) -> list[str]:
+    """Give the language of every row; empty where none is given.
+
+    Raises:
+        DataError: There are not as many rows as names or languages.
+    """
+    codes = list(languages) if len(languages) else [""] * len(rows)
+    if not len(rows) == len(names) == len(codes):
+        raise DataError(
+            f"There are {len(rows)} rows, {len(names)} names of runs and {len(codes)} languages; "
+            "expected as many."
+        )
+    return codes
 
 
 def _joined(prompts: Sequence[Prompts]) -> Prompts:

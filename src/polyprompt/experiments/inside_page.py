@@ -59,24 +59,31 @@ def _attention(found: Sequence[Recorded]) -> list[Figure]:
     """Draw where the attention of the state that the head reads goes, setting by setting."""
     figures = []
     for number, one in enumerate(found, start=1):
-        of_group: dict[str, list[np.ndarray]] = {}
-        for run in one.attention:
-            weights = run.arrays("attention")["weights"]
-            languages = run.recorded_items()["language"].to_list()
-            known = list(dict.fromkeys(languages))
-            groups = {
-                "source": [code for code in known if code in one.setting.sources],
-                "other languages": [code for code in known if code not in one.setting.sources],
-            }
-            for name, codes in groups.items():
-                if codes:
-                    profile = attention_profile(weights, languages, codes)
-                    of_group.setdefault(name, []).append(profile)
-        profiles = {name: np.mean(own, axis=0) for name, own in of_group.items()}
+        runs = [_profiles(run, one.setting.sources) for run in one.attention]
+        groups = dict.fromkeys(name for own in runs for name in own)
+        profiles = {
+            name: np.mean([own[name] for own in runs if name in own], axis=0) for name in groups
+        }
         figure = attention_figure(f"attention_{number}", profiles, READERS[-1])
         title = f"{one.setting.title}: {figure.title[0].lower()}{figure.title[1:]}"
         figures.append(Figure(figure.name, title, figure.caption, figure.svg))
     return figures
+
+
+def _profiles(run: RunFolder, sources: Sequence[str]) -> dict[str, np.ndarray]:
+    """Average a run's attention over the source languages, and over the others."""
+    weights = run.arrays("attention")["weights"]
+    languages = run.recorded_items()["language"].to_list()
+    known = list(dict.fromkeys(languages))
+    groups = {
+        "source": [code for code in known if code in sources],
+        "other languages": [code for code in known if code not in sources],
+    }
+    return {
+        name: attention_profile(weights, languages, codes)
+        for name, codes in groups.items()
+        if codes
+    }
 
 
 def _paths(found: Sequence[Recorded]) -> list[Figure]:

@@ -1,7 +1,8 @@
 """Composes one setting's part of a report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -10,6 +11,7 @@ from polyprompt.analysis.mistakes import Mistake, confident_mistakes, confusions
 from polyprompt.analysis.summary import BASELINE_TITLES
 from polyprompt.experiments.explaining import facts_of
 from polyprompt.experiments.results import Setting
+from polyprompt.experiments.store import RunFolder
 from polyprompt.experiments.test_texts import TestTexts
 from polyprompt.languages.catalogue import language_name
 from polyprompt.languages.distance import KINDS
@@ -32,6 +34,8 @@ from polyprompt.scoring.metrics import gives_classes
 
 FACTS = (*KINDS, "log_corpus", "tokens", "fertility")
 """Drawn against the results, where they are known."""
+_CURVES = {"loss": "training loss", "dev_loss": "dev loss", "dev_accuracy": "dev score"}
+"""What is drawn of a run's steps, by its name in ``steps.jsonl``."""
 _MOST_LABELS = 30
 _ALL = "all languages but the source"
 
@@ -115,23 +119,21 @@ def _training(setting: Setting, name: str) -> Chapter | None:
 
 def _curves(setting: Setting) -> list[TrainingCurve]:
     """Read the losses of a setting's runs and what was measured on dev in between."""
-    found = []
-    titles = {
-        "loss": "training loss",
-        "dev_loss": "dev loss",
-        "dev_accuracy": "dev score",
-    }
-    for run, record in zip(setting.runs, setting.records, strict=True):
-        lines = (run.path / "steps.jsonl").read_text(encoding="utf-8").splitlines()
-        steps = [json.loads(line) for line in lines]
-        draw, train = record["draw_seed"], record["train_seed"]
-        named = f"seed {train}" if draw == train else f"draw {draw}, training {train}"
-        for key, title in titles.items():
-            there = [step for step in steps if step.get(key) is not None]
-            if len(there) > 1:
-                epochs, values = [one["epoch"] for one in there], [one[key] for one in there]
-                found.append(TrainingCurve(named, title, epochs, values))
-    return found
+    pairs = zip(setting.runs, setting.records, strict=True)
+    return [curve for run, record in pairs for curve in _curves_of(run, record)]
+
+
+def _curves_of(run: RunFolder, record: Mapping[str, Any]) -> Iterator[TrainingCurve]:
+    """Read the curves of one run; what was measured once is none."""
+    lines = (run.path / "steps.jsonl").read_text(encoding="utf-8").splitlines()
+    steps = [json.loads(line) for line in lines]
+    draw, train = record["draw_seed"], record["train_seed"]
+    named = f"seed {train}" if draw == train else f"draw {draw}, training {train}"
+    for key, title in _CURVES.items():
+        there = [step for step in steps if step.get(key) is not None]
+        if len(there) > 1:
+            epochs, values = [one["epoch"] for one in there], [one[key] for one in there]
+            yield TrainingCurve(named, title, epochs, values)
 
 
 def _answers(setting: Setting, name: str, predictions: pl.DataFrame) -> Chapter | None:

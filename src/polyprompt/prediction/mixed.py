@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from polyprompt.data.encoded import Encoded
 from polyprompt.engine.engine import Engine, Prompts
 from polyprompt.engine.memory import in_batches
-from polyprompt.heads.head import Head
+from polyprompt.heads.head import Head, States
 
 
 @torch.no_grad()
@@ -32,25 +32,34 @@ def answer_each(
     Returns:
         Scores of each input, U × C: one answer, or one per word that is tagged.
     """
-    found: list[NDArray[np.float32]] = [np.zeros((0, 0), dtype=np.float32)] * len(inputs)
     live = max(prompts.only(run).live for run in range(len(prompts)))
     live += sum(map(len, engine.branches))
     lengths = [encoded.tokens + encoded.continued + live for encoded in inputs]
 
-    def compute(rows: list[int]) -> dict[int, NDArray[np.float32]]:
-        """Read some inputs, and score those of each run by its head."""
-        states = engine.each([inputs[row] for row in rows], [runs[row] for row in rows], prompts)
-        scores = {}
-        for run in sorted({runs[row] for row in rows}):
-            own = [place for place, row in enumerate(rows) if runs[row] == run]
-            some = [inputs[rows[place]] for place in own]
-            answers = heads[run].answers(states.rows(own), some).float().cpu().numpy()
-            ends = np.cumsum([one.answers for one in some])[:-1]
-            pieces = np.split(answers, ends)
-            scores |= {rows[place]: piece for place, piece in zip(own, pieces, strict=True)}
-        return scores
+    def compute(rows: list[int]) -> list[NDArray[np.float32]]:
+        """Read some inputs together."""
+        some, own = [inputs[row] for row in rows], [runs[row] for row in rows]
+        return _by_run(engine.each(some, own, prompts), heads, some, own)
 
-    for _, scores in in_batches(engine.allowance, lengths, compute):
-        for row, own in scores.items():
-            found[row] = own
-    return found
+    found: dict[int, NDArray[np.float32]] = {}
+    for rows, scores in in_batches(engine.allowance, lengths, compute):
+        found |= zip(rows, scores, strict=True)
+    return [found[row] for row in range(len(inputs))]
+
+
+def _by_run(
+    states: States, heads: Sequence[Head], inputs: Sequence[Encoded], runs: Sequence[int]
+) -> list[NDArray[np.float32]]:
+    """Score the inputs of each run by its own head; returns them in their order."""
+    found: dict[int, NDArray[np.float32]] = {}
+    for run in sorted(set(runs)):
+        places = [place for place, other in enumerate(runs) if other == run]
+        pieces = _scores(states.rows(places), heads[run], [inputs[place] for place in places])
+        found |= zip(places, pieces, strict=True)
+    return [found[place] for place in range(len(inputs))]
+
+
+def _scores(states: States, head: Head, inputs: Sequence[Encoded]) -> list[NDArray[np.float32]]:
+    """Score inputs of one run, and divide the scores between them."""
+    answers = head.answers(states, inputs).float().cpu().numpy()
+    return np.split(answers, np.cumsum([one.answers for one in inputs])[:-1])

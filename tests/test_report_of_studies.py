@@ -1,0 +1,100 @@
+"""The report of whole studies: what was recorded, several settings, files beside it."""
+
+import re
+
+import polars as pl
+import pytest
+
+from polyprompt.experiments.config import build_study
+from polyprompt.experiments.reports import write_reports
+from polyprompt.experiments.results import gather, ordered
+from polyprompt.experiments.study import run_study, study_folders
+from programs import called
+from test_report import check
+
+
+def finished(settings, **changes):
+    study = build_study(settings | changes, "toy")
+    for _ in run_study(study):
+        pass
+    return study_folders(study)
+
+
+def report_of(folders, formats=()):
+    study = folders[0].path.parent
+    settings = ordered(study, gather(folders))
+    return write_reports(study, "A title", settings, formats)
+
+
+def test_what_was_recorded_is_drawn(toy_study):
+    parts = ["states", "attention", "prompt_path", "epochs"]
+    folders = finished(toy_study, record=parts, record_items=12)
+    html = report_of(folders)["report"].read_text()
+    check(html)
+    for title in ("Alignment of", "attention of the answer goes", "paths of prompts"):
+        assert title in html
+    assert "translations paired at random" in html
+
+
+def test_settings_are_set_beside_one_another(toy_study, tmp_path):
+    grid = {"shots": [2, 4], "seed": [0, 1]}
+    folders = finished(toy_study, grid=grid, output=str(tmp_path / "several"))
+    paths = report_of(folders, ["svg"])
+    html = paths["report"].read_text()
+    check(html)
+    for title in (
+        "Average against shots",
+        "What changes against shots=2",
+        "Languages and settings",
+    ):
+        assert title in html
+    assert "shots=4 – shots=2, by branch" in html
+    assert "2 runs" not in html
+    index = pl.read_csv(paths["tables"] / "index.tsv", separator="\t")
+    assert len(list(paths["tables"].glob("*.csv"))) == index.height
+    assert any("shots=4" in part for part in index["part"])
+    figures = pl.read_csv(paths["figures"] / "index.tsv", separator="\t")
+    assert {path.stem for path in paths["figures"].glob("*.svg")} == set(figures["figure"]) or (
+        {path.stem for path in paths["figures"].glob("*.svg")} == set(figures["file"])
+    )
+    table = next(paths["tables"].glob("*accuracy_per_language.csv"))
+    assert pl.read_csv(table).columns[:4] == ["language", "prompt", "95 % interval", "n"]
+
+
+def test_settings_of_several_tasks_are_not_called_better_or_worse(toy_study, toy_task, tmp_path):
+    import yaml
+
+    card = yaml.safe_load(toy_task[0].read_text()) | {"name": "other", "metric": "macro_f1"}
+    other = tmp_path / "other.yaml"
+    other.write_text(yaml.safe_dump(card))
+    tasks = [str(toy_task[0]), str(other)]
+    folders = finished(toy_study, grid={"task": tasks, "seed": [0]})
+    html = report_of(folders)["report"].read_text()
+    check(html)
+    assert "Highest mean" not in html
+    assert "by branch" not in html
+    assert "several tasks, data or metrics" in html
+
+
+def test_the_report_says_what_is_missing(toy_study):
+    folders = finished(toy_study)
+    (folders[1].path / "scores.parquet").unlink()
+    study = folders[0].path.parent
+    done = called("report", str(study))
+    assert done.returncode == 0, done.stderr
+    text = re.sub(r"<[^>]+>", " ", (study / "report.html").read_text())
+    assert "1 of 2 runs are missing" in text
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (("--figures", "gif"), "no figures as gif; there are: svg, png, pdf"),
+        (("--reference", "shots=3"), "There is no setting 'shots=3' to compare with"),
+    ],
+)
+def test_a_wrong_option_says_what_there_is(toy_study, args, words):
+    folders = finished(toy_study, grid={"shots": [2, 4]})
+    done = called("report", str(folders[0].path.parent), *args)
+    assert done.returncode in {1, 2}
+    assert words in " ".join(done.stderr.split())
