@@ -66,33 +66,46 @@ def export(
 
 def _embeds(run: Path, output: Path, rows: Path | None) -> int:
     """Write rows as embeddings; returns how many."""
-    import json
-
     from safetensors.torch import save_file
 
-    from polyprompt.errors import DataError
     from polyprompt.experiments.export_tokens import prompt_embeds
     from polyprompt.experiments.store import RunFolder
     from polyprompt.tables import replacing
 
     if rows is None:
         raise typer.BadParameter("--format embeds needs --rows FILE, JSON lines with the fields")
-    try:
-        lines = rows.read_text(encoding="utf-8").splitlines()
-        found = [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError) as error:
-        raise DataError(f"Cannot read {rows}: {error}. Expected JSON lines.") from error
     folder = RunFolder(run)
-    fields = folder.record()["fields"]
-    for number, row in enumerate(found, start=1):
-        own = row if isinstance(row, dict) else {}
-        missing = [name for name in fields if not str(own.get(name) or "").strip()]
-        if missing or not all(isinstance(own[name], str) for name in fields):
-            wanted = missing[0] if missing else fields[0]
-            raise DataError(f"{rows}, row {number}: expected an object with a text '{wanted}'.")
-    if not found:
-        raise DataError(f"{rows} has no rows.")
-    tensors = prompt_embeds(folder, found)
+    tensors = prompt_embeds(folder, _rows(rows, folder.record()["fields"]))
     with replacing(output / "prompt_embeds.safetensors") as temporary:
         save_file({f"{i:06}": own.contiguous() for i, own in enumerate(tensors)}, temporary)
     return len(tensors)
+
+
+def _rows(path: Path, fields: list[str]) -> list[dict[str, str]]:
+    """Read JSON lines, each with a text for every field.
+
+    Raises:
+        DataError: There are none, or one is something else.
+    """
+    import json
+
+    from polyprompt.errors import DataError
+
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        found = [json.loads(line) for line in lines if line.strip()]
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read {path}: {error}. Expected JSON lines.") from error
+    if not found:
+        raise DataError(f"{path} has no rows.")
+    for number, row in enumerate(found, start=1):
+        own = row if isinstance(row, dict) else {}
+        wrong = next((name for name in fields if not _is_text(own.get(name))), None)
+        if wrong is not None:
+            raise DataError(f"{path}, row {number}: expected an object with a text '{wrong}'.")
+    return found
+
+
+def _is_text(value: object) -> bool:
+    """Say whether a value is a text with something in it."""
+    return isinstance(value, str) and bool(value.strip())

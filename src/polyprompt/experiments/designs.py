@@ -52,30 +52,37 @@ def series_of(
 
 def trends_of(settings: Sequence[Setting]) -> list[list[Trend]]:
     """Give means along every number that sets settings apart and takes several values."""
+    found = []
+    for name, others in _numbers(settings):
+        lines = _lines(settings, settings, name, others)
+        drawn = [_trend(name, rest, line) for rest, line in lines.items() if len(line) > 1]
+        found += [drawn] if drawn else []
+    return found
+
+
+def _numbers(settings: Sequence[Setting]) -> list[tuple[str, list[str]]]:
+    """Name what may be a number that settings stand along, each with what else sets them apart.
+
+    Of several models of one size none stands for the size, which is left out then.
+    """
     differing = varying([setting.config for setting in settings])
     of_model = [key for key in differing if key == "contents" or key.startswith("backbone.")]
     rest = [key for key in differing if key not in of_model]
     told = [key for key in differing if key != "contents" or of_model == ["contents"]]
     names = [(name, [key for key in told if key != name]) for name in rest]
-    found = []
-    sizes = [one.records[0]["backbone_parameters"] for one in settings]
-    models = {str(one.config["backbone.name"]) for one in settings} if of_model else set()
-    if len(models) == len(set(sizes)) > 1:  # of several models of one size none stands for the size
-        names.append((SIZE, rest))
-    for name, others in names:
-        lines = _lines(settings, settings, name, others)
-        drawn = [
-            Trend(
-                name,
-                rest,
-                {value: line[value].summary.overall.accuracy for value in sorted(line)},
-                min(one.summary.seeds for one in line.values()),
-            )
-            for rest, line in lines.items()
-            if len(line) > 1
-        ]
-        found += [drawn] if drawn else []
-    return found
+    sizes = {one.records[0]["backbone_parameters"] for one in settings}
+    models = {str(one.config["backbone.name"]) for one in settings}
+    return [*names, (SIZE, rest)] if of_model and len(models) == len(sizes) > 1 else names
+
+
+def _trend(name: str, rest: str, line: Mapping[float, Setting]) -> Trend:
+    """Give the means of settings along a number."""
+    return Trend(
+        name,
+        rest,
+        {value: line[value].summary.overall.accuracy for value in sorted(line)},
+        min(one.summary.seeds for one in line.values()),
+    )
 
 
 def _is_series(line: Mapping[float, Arm]) -> bool:
