@@ -70,9 +70,14 @@ def _numbers(settings: Sequence[Setting]) -> list[tuple[str, list[str]]]:
     rest = [key for key in differing if key not in of_model]
     told = [key for key in differing if key != "contents" or of_model == ["contents"]]
     names = [(name, [key for key in told if key != name]) for name in rest]
+    return [*names, *([(SIZE, rest)] if of_model and _sizes_tell(settings) else [])]
+
+
+def _sizes_tell(settings: Sequence[Setting]) -> bool:
+    """Say whether settings have several models, each of its own size."""
     sizes = {one.records[0]["backbone_parameters"] for one in settings}
     models = {str(one.config["backbone.name"]) for one in settings}
-    return [*names, (SIZE, rest)] if of_model and len(models) == len(sizes) > 1 else names
+    return len(models) == len(sizes) > 1
 
 
 def _trend(name: str, rest: str, line: Mapping[float, Setting]) -> Trend:
