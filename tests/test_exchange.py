@@ -56,7 +56,7 @@ def finished(toy_study, backbone, **changes):
     return study_folders(study)[0]
 
 
-def asked(model, tokenizer, use, text, prompt=True):
+def asked(model, tokenizer, use, text):
     """The scores of the labels' words behind a text, by transformers alone."""
     line = use["text"].format(text=text)
     begin = [tokenizer.bos_token_id] if use["add_special_tokens"] else []
@@ -65,6 +65,14 @@ def asked(model, tokenizer, use, text, prompt=True):
         logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
     words = [tokenizer.convert_tokens_to_ids(pieces[0]) for pieces in use["labels"].values()]
     return torch.softmax(logits[words], 0).numpy()
+
+
+def by_peft(use, folder):
+    """The same of all texts, by the model with the adapter that PEFT loads."""
+    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
+    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
+    model = PeftModel.from_pretrained(model, folder).eval()
+    return np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
 
 
 def ours(run):
@@ -78,11 +86,7 @@ def test_a_prompt_in_front_gives_peft_the_same_probabilities(toy_study, folder_o
     run = finished(toy_study, folder_of(kind))
     use = to_peft(run, tmp_path / "adapter")
     assert use == json.loads((tmp_path / "adapter/polyprompt.json").read_text())
-    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
-    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
-    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
-    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
-    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+    assert ours(run) == pytest.approx(by_peft(use, tmp_path / "adapter"), abs=2e-5)
 
 
 @of_peft
@@ -93,12 +97,8 @@ def test_words_in_front_of_the_prompt_become_rows_of_it(toy_study, folder_of, tm
     assert use["text"] == "{text}, d?"
     assert not use["add_special_tokens"]
     rows = load_file(tmp_path / "adapter/adapter_model.safetensors")["prompt_embeddings"]
-    assert len(rows) == len("<a b: ") - 0 + 2 + len(" c ") + 1
-    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
-    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
-    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
-    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
-    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+    assert len(rows) == len("<a b: ") + 2 + len(" c ") + 1
+    assert ours(run) == pytest.approx(by_peft(use, tmp_path / "adapter"), abs=2e-5)
 
 
 @of_peft
@@ -107,11 +107,7 @@ def test_a_prefix_gives_peft_the_same_probabilities(toy_study, folder_of, tmp_pa
     parts = {"task": {"kind": "deep_prompt", "length": 4}}
     run = finished(toy_study, folder_of(kind), layout="{text}", parts=parts)
     use = to_peft(run, tmp_path / "adapter")
-    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
-    tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
-    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
-    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
-    assert ours(run) == pytest.approx(theirs, abs=2e-5)
+    assert ours(run) == pytest.approx(by_peft(use, tmp_path / "adapter"), abs=2e-5)
 
 
 @of_peft
@@ -120,11 +116,9 @@ def test_lora_gives_peft_the_same_probabilities(toy_study, folder_of, tmp_path, 
     parts = {"task": {"kind": "lora", "rank": 2}}
     run = finished(toy_study, folder_of(kind), layout="{text}", parts=parts)
     use = to_peft(run, tmp_path / "adapter")
-    model = AutoModelForCausalLM.from_pretrained(use["base_model"])
+    theirs = by_peft(use, tmp_path / "adapter")
     bare = AutoModelForCausalLM.from_pretrained(use["base_model"]).eval()
     tokenizer = AutoTokenizer.from_pretrained(use["base_model"])
-    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
-    theirs = np.stack([asked(model, tokenizer, use, text) for text in TEXTS])
     assert ours(run) == pytest.approx(theirs, abs=2e-5)
     without = np.stack([asked(bare, tokenizer, use, text) for text in TEXTS])
     assert np.abs(without - theirs).max() > 1e-4

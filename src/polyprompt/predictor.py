@@ -211,11 +211,12 @@ class Predictor:
             names: How the message names the fields, where it is not by their own names.
         """
         if not isinstance(row, Mapping):
-            return f"it is of the type {type(row).__name__}; expected a mapping of {self._fields}."
+            kind = type(row).__name__
+            return f"it is of the type {kind}; expected a mapping of {listing(self.fields)}."
         for field in self.fields:
             named = f"the text '{(names or {}).get(field, field)}'"
             if field not in row:
-                return f"{named} is missing. A row has {self._fields}."
+                return f"{named} is missing. A row has {listing(self.fields)}."
             wrong = _text_fault(row[field])
             if wrong:
                 return f"{named if len(self.fields) > 1 else 'the text'} {wrong}."
@@ -224,11 +225,6 @@ class Predictor:
         except ConfigError as error:
             return str(error)
         return ""
-
-    @property
-    def _fields(self) -> str:
-        """List the fields."""
-        return listing(self.fields)
 
     def example(self, number: int, row: Mapping[str, str], language: str = "") -> Example:
         """Make an example of a row.

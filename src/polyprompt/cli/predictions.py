@@ -194,11 +194,13 @@ def calibration_lines(found: "Calibration") -> list[str]:
             f"Probabilities stay as they are: {found.n} examples could be held out, and under "
             f"{LEAST} a temperature would follow a handful of mistakes."
         ]
+    numbers = (found.loss_before, found.loss_after, found.error_before, found.error_after)
+    before, after, off_before, off_after = (value or 0.0 for value in numbers)
     return [
         f"Temperature {found.temperature:.3f}, from {found.fitted:.3f} shrunk towards 1, on "
-        f"{found.n} held-out train and dev examples: loss {found.loss_before:.3f} -> "
-        f"{found.loss_after:.3f} nats, expected calibration error {100 * found.error_before:.1f} "
-        f"-> {100 * found.error_after:.1f} points (on the same examples)."
+        f"{found.n} held-out train and dev examples: loss {before:.3f} -> "
+        f"{after:.3f} nats, expected calibration error {100 * off_before:.1f} -> "
+        f"{100 * off_after:.1f} points (on the same examples)."
     ]
 
 

@@ -63,7 +63,7 @@ def calibrate(run: RunFolder) -> Generator[Event, None, calibration.Calibration]
     draw = _draw_of(run, settings)
     n = len(draw.train) + len(draw.dev)
     if n < calibration.LEAST:
-        found = calibration.Calibration(1.0, None, n, *[float("nan")] * 4)
+        found = calibration.untouched(n)
     else:
         found = calibration.fit_temperature(*(yield from _held_out(run, settings, card, draw)))
     write_calibration(run, found)

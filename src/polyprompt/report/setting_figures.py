@@ -79,14 +79,7 @@ def trend(name: str, trends: Sequence[Trend], metric: str) -> Figure:
         for place, line in enumerate(trends)
         for value, found in line.means.items()
     ]
-    scale = alt.Scale(type="log", base=2, nice=False) if far else alt.Scale(zero=False)
     number = trends[0].name
-    x = alt.X(
-        "x:Q",
-        title=number,
-        scale=scale,
-        axis=alt.Axis(values=values, format="~g" if values[-1] < 10_000 else ".3~s"),
-    )
     lines = [line.rest or "all" for line in trends]
     told: dict[str, Any] = {}
     if len(lines) > 1:
@@ -96,7 +89,7 @@ def trend(name: str, trends: Sequence[Trend], metric: str) -> Figure:
                 "line:N", scale=alt.Scale(domain=lines, range=_cycled(SHAPES, lines))
             ),
         }
-    base = alt.Chart(alt.Data(values=rows)).encode(x=x)
+    base = alt.Chart(alt.Data(values=rows)).encode(x=_along(number, values, log=far))
     title = f"{capitalised(title_of(metric))}, mean over languages (%)"
     y = alt.Y("value:Q", title=title, scale=alt.Scale(zero=False))
     colour = {"color": told["color"]} if told else {}
@@ -111,6 +104,15 @@ def trend(name: str, trends: Sequence[Trend], metric: str) -> Figure:
     )
     svg = drawn(chart.properties(width=_WIDTH, height=280))
     return Figure(name, f"Average against {number}", caption, svg)
+
+
+def _along(number: str, values: Sequence[float], *, log: bool) -> Any:
+    """Give the axis of a number, marked where it was tried."""
+    import altair as alt
+
+    scale = alt.Scale(type="log", base=2, nice=False) if log else alt.Scale(zero=False)
+    axis = alt.Axis(values=list(values), format="~g" if values[-1] < 10_000 else ".3~s")
+    return alt.X("x:Q", title=number, scale=scale, axis=axis)
 
 
 def _beside(value: float, place: int, values: Sequence[float], *, log: bool) -> float:

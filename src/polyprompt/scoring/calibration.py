@@ -27,20 +27,20 @@ class Calibration:
         temperature: Scores are divided by it before the softmax; 1 leaves them as they are.
         fitted: The temperature of the least loss, before it was shrunk towards 1; None where none
             was fitted.
-        n: Items that were held out.
+        n: Items that were held out, or could have been.
         loss_before: Their mean negative log-likelihood (nats) at 1.
         loss_after: With the temperature.
         error_before: Expected calibration error at 1.
-        error_after: With the temperature.
+        error_after: With the temperature. These four are None where nothing was held out.
     """
 
     temperature: float
     fitted: float | None
     n: int
-    loss_before: float
-    loss_after: float
-    error_before: float
-    error_after: float
+    loss_before: float | None
+    loss_after: float | None
+    error_before: float | None
+    error_after: float | None
 
 
 def calibrated(scores: Float[np.ndarray, "N C"], temperature: float) -> Float[np.ndarray, "N C"]:
@@ -62,11 +62,13 @@ def fit_temperature(scores: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " 
         With temperature 1 where there are fewer than ``LEAST`` items.
     """
     scores, n = np.asarray(scores, dtype=np.float64), len(labels)
+    if not n:
+        return untouched(n)
 
     def loss(logarithm: float) -> float:
         """Mean negative log-likelihood at a temperature."""
         found = log_softmax(scores / np.exp(logarithm), axis=1)
-        return float(-found[np.arange(n), labels].mean()) if n else float("nan")
+        return float(-found[np.arange(n), labels].mean())
 
     fitted, shrunk = None, 0.0
     if n >= LEAST:
@@ -76,6 +78,11 @@ def fit_temperature(scores: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " 
     temperature = float(np.exp(shrunk))
     errors = [calibration_error(calibrated(scores, t), labels) for t in (1.0, temperature)]
     return Calibration(temperature, fitted, n, loss(0.0), loss(shrunk), *errors)
+
+
+def untouched(n: int) -> Calibration:
+    """Leave probabilities as they are, of too few items to hold any out."""
+    return Calibration(1.0, None, n, None, None, None, None)
 
 
 def calibration_error(
