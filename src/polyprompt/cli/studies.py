@@ -88,7 +88,7 @@ def run(
 def show_results(
     console: "Console", study: "Study", failed: Exception | None, *, as_json: bool
 ) -> None:
-    """Write a study's reports and print its tables, of what is complete if runs have failed."""
+    """Print a study's tables and write its reports, of what is complete if runs have failed."""
     from polyprompt.cli.console import print_table
     from polyprompt.experiments.language_results import learns_languages
     from polyprompt.experiments.remote import Store, is_url
@@ -106,6 +106,10 @@ def show_results(
         show_languages(console, study, folders, as_json=as_json)
         return
     settings = ordered(study.folder, gather(folders))
+    if not as_json:
+        show_settings(console, settings)  # before figures are drawn
+        if study.settings.search is not None:
+            print_table(console, search_table(choices(study)))
     paths = write_reports(study.folder, study.settings.title or study.settings.name, settings)
     if is_url(study.settings.output):
         Store(study.settings.output).put(study.folder)
@@ -114,9 +118,6 @@ def show_results(
         files = {name: str(path) for name, path in paths.items()}
         console.file.write(json.dumps({"results": headlines, "files": files}) + "\n")
         return
-    show_settings(console, settings)
-    if study.settings.search is not None:
-        print_table(console, search_table(choices(study)))
     show_next(console, settings, study.folder, paths)
 
 
