@@ -13,6 +13,7 @@ from polyprompt.cli.exports import export
 from polyprompt.cli.languages import language
 from polyprompt.cli.people import fit
 from polyprompt.cli.predictions import calibrate, predict
+from polyprompt.cli.sharing import pull, push
 from polyprompt.cli.stores import query, scores, status
 from polyprompt.cli.studies import check, report, run
 from polyprompt.errors import PolypromptError
@@ -34,6 +35,8 @@ for command in (
     predict,
     calibrate,
     export,
+    push,
+    pull,
     report,
     status,
     scores,

@@ -67,7 +67,8 @@ def layout_of(settings: RunSettings, record: Mapping[str, Any]) -> Layout:
 def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> Sourced:
     """Put the frozen parts of earlier runs in place that a run was made with.
 
-    A part for all languages is that of texts whose language is not known, too.
+    A part for all languages is that of texts whose language is not known, too. In a run that was
+    shared the parts lie in its own folder, and their paths begin there.
 
     Args:
         run: The run.
@@ -79,7 +80,7 @@ def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> So
     """
     record = run.record().get("sourced_parts", {})
     files = {
-        name: {language: Path(one["path"]) for language, one in own.items()}
+        name: {language: run.path / one["path"] for language, one in own.items()}
         for name, own in record.items()
     }
     for name, own in files.items():
@@ -87,7 +88,7 @@ def put_sourced(run: RunFolder, settings: RunSettings, backbone: Backbone) -> So
             own[""] = next(iter(own.values()))
     known = {one["path"]: one["sha256"] for own in record.values() for one in own.values()}
     for path, sha256 in known.items():
-        _check_unchanged(Path(path), sha256, run)
+        _check_unchanged(run.path / path, sha256, run)
     return GivenParts(settings, SourcedParts(files)).put(backbone)
 
 

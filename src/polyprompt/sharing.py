@@ -1,0 +1,140 @@
+"""Shares finished runs on the Hugging Face Hub, and takes up those that others have shared."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from polyprompt.errors import StoreError
+from polyprompt.exchange.hub import files_of, pull_folder, push_folder
+from polyprompt.experiments.exporting import to_peft
+from polyprompt.experiments.reopen import settings_of
+from polyprompt.experiments.sharing import Base, base_for, check_pulled, stage, write_card
+from polyprompt.experiments.store import RunFolder, check_writable, find_run
+from polyprompt.models.load import load_backbone, reading_settings
+from polyprompt.predictor import Predictor
+
+TOLERANCE = 1e-3
+"""Most by which a probability may differ between a backbone and the one that is named for it."""
+_ASKED = 8
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What was shared.
+
+    Attributes:
+        address: Of the commit; empty where nothing was uploaded.
+        files: As the repository names them, with their sizes in bytes.
+        card: The model card.
+    """
+
+    address: str
+    files: dict[str, int]
+    card: str
+
+
+def push(
+    run: str | Path,
+    repository: str,
+    *,
+    licence: str = "",
+    base: str = "",
+    peft: bool = False,
+    private: bool = False,
+    upload: bool = True,
+) -> Pushed:
+    """Share a run: its parts, settings, scores and a model card made from them.
+
+    The texts it learnt from, those it was tested on and its answers are not among the files.
+
+    Args:
+        run: Folder of a run, or of a study, whose first complete run is taken.
+        repository: ``owner/name`` on the Hub.
+        licence: Of the trained parts, as the Hub abbreviates it, e.g. ``cc-by-4.0``.
+        base: How others load the backbone, where the run took it from a folder; it must give the
+            same answers.
+        peft: Whether PEFT's adapter is put beside it.
+        private: Whether a new repository is.
+        upload: False only writes down what would be uploaded.
+
+    Raises:
+        BackboneError: Others cannot load the backbone.
+        ConfigError: PEFT cannot hold the run.
+        StoreError: The run is not as it should be, or the Hub refuses or cannot be reached.
+    """
+    folder = find_run(Path(run))
+    place = base_for(folder, base)
+    if place.settings.name != settings_of(folder).backbone.name:
+        _check_same(folder, place)
+    with TemporaryDirectory() as temporary:
+        shared = stage(folder, Path(temporary) / "run", place)
+        if peft:
+            to_peft(folder, shared.path, place.settings.name)
+        card = write_card(folder, shared, repository, licence)
+        files = {name: (shared.path / name).stat().st_size for name in files_of(shared.path)}
+        address = push_folder(shared.path, repository, private=private) if upload else ""
+    return Pushed(address, files, card)
+
+
+def pull(repository: str, folder: str | Path, revision: str | None = None) -> RunFolder:
+    """Take up a run that somebody has shared, so that ``predict`` and ``Predictor`` can use it.
+
+    Only tables, tensors and texts are fetched. The backbone that its ``config.yaml`` names is
+    loaded when it is used.
+
+    Args:
+        repository: ``owner/name`` on the Hub.
+        folder: New, or empty.
+        revision: Branch, tag or commit; the newest if None.
+
+    Raises:
+        StoreError: There is no such run, it cannot be reached, or the folder is not empty or cannot
+            be written.
+    """
+    path = Path(folder)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "is not empty" if path.is_dir() else "is a file"
+        raise StoreError(f"{path} {what}. Name a new folder.")
+    check_writable(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=path.parent, prefix=".pulled-") as temporary:
+        fetched = Path(temporary) / "run"
+        pull_folder(repository, fetched, revision)
+        shutil.rmtree(fetched / ".cache", ignore_errors=True)  # the client's own notes
+        check_pulled(fetched, repository)
+        if path.is_dir():
+            path.rmdir()
+        fetched.rename(path)
+    return RunFolder(path)
+
+
+def _check_same(run: RunFolder, base: Base) -> None:
+    """Ask both backbones the same.
+
+    Raises:
+        StoreError: The run answers otherwise on the one that is named.
+    """
+    own = settings_of(run).backbone
+    texts = [str(label) for label in run.record()["labels"][:_ASKED]] or ["a"]
+    found = [
+        _asked(Predictor(run, load_backbone(reading_settings(settings))), texts)
+        for settings in (own, base.settings)
+    ]
+    furthest = float(np.abs(found[0] - found[1]).max()) if found[0].size else 0.0
+    if found[0].shape != found[1].shape or furthest > TOLERANCE:
+        raise StoreError(
+            f"{base.settings.name} is another model than {own.name}, which {run.path} was trained "
+            f"on: a probability differs by {furthest:.3f}. Name the same model."
+        )
+
+
+def _asked(predictor: Predictor, texts: Sequence[str]) -> np.ndarray:
+    """Answer some texts, each in every field."""
+    codes = settings_of(RunFolder(predictor.folder)).source[:1] * len(texts)
+    rows = [dict.fromkeys(predictor.fields, text) for text in texts]
+    answers = predictor.answer(rows, codes)
+    return np.array([(*one.probabilities, one.mean_log or 0.0) for one in answers])
