@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from polyprompt import Predictor
 from polyprompt.errors import ConfigError, DataError
@@ -19,7 +19,7 @@ from polyprompt.experiments.exporting import to_peft
 from polyprompt.experiments.study import run_study, study_folders
 from polyprompt.experiments.task_data import task_of
 from polyprompt.models.pypi import converted_folder, is_converted
-from polyprompt.models.tiny import tiny_model, tiny_tokenizer
+from polyprompt.models.tiny import SENTINELS, tiny_model, tiny_tokenizer
 from programs import called
 
 TEXTS = ("wave a", "rock b c d", "bus", "abc", "wave rock bus")
@@ -36,7 +36,8 @@ def folder_of(tmp_path_factory):
         if kind not in made:
             made[kind] = tmp_path_factory.mktemp(kind)
             tiny_model(kind, scale=0.4).save_pretrained(made[kind])
-            tiny_tokenizer().save_pretrained(made[kind])
+            sentinels = SENTINELS if kind == "t5" else 0  # as T5's own, which begins with nothing
+            tiny_tokenizer(sentinels=sentinels).save_pretrained(made[kind])
         return made[kind]
 
     return folder
@@ -278,6 +279,91 @@ def test_a_run_begins_with_what_peft_has_trained(toy_study, folder_of, tmp_path,
         toy_study, folder_of(kind), name="b", layout=layout, parts=parts, training=training
     )
     assert ours(again) == pytest.approx(ours(run), abs=2e-5)
+
+
+@of_peft
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_run_begins_with_low_rank_additions_that_peft_has_trained(
+    toy_study, folder_of, tmp_path, kind
+):
+    model = AutoModelForCausalLM.from_pretrained(folder_of(kind))
+    target = "attn.c_attn" if kind == "gpt2" else "q_proj"
+    config = LoraConfig(
+        r=2, lora_alpha=6, target_modules=[target], task_type="CAUSAL_LM",
+        fan_in_fan_out=kind == "gpt2",
+    )  # fmt: skip
+    theirs = get_peft_model(model, config)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, own in theirs.named_parameters():
+            if ".lora_" in name:
+                own.copy_(0.3 * torch.randn(own.shape))
+    theirs.save_pretrained(tmp_path / "adapter")
+    part = {"kind": "lora", "rank": 2, "alpha": 6, "targets": [target]}
+    path = str(tmp_path / "adapter")
+    for number, place in enumerate((path, f"{path}/adapter_model.safetensors")):
+        parts = {"task": part | {"initial": {"kind": "file", "path": place}}}
+        training = {"epochs": 0, "select": "last"}
+        run = finished(
+            toy_study, folder_of(kind), name=f"x{number}", layout="{text}", parts=parts,
+            training=training,
+        )  # fmt: skip
+        use = to_peft(run, tmp_path / f"back{number}")
+        assert ours(run) == pytest.approx(by_peft(use, tmp_path / "adapter"), abs=2e-5)
+        assert ours(run) == pytest.approx(by_peft(use, tmp_path / f"back{number}"), abs=2e-5)
+    initial = {"kind": "file", "path": path}
+    for changes, words in (
+        ({"alpha": 4}, "have alpha 6, the settings say 4. Set alpha: 6"),
+        ({"rank": 3}, "do not fit: at .* expected .*Set rank and targets"),
+        ({"targets": ["mlp.c_fc" if kind == "gpt2" else "v_proj"]}, "Set rank and targets"),
+        ({"initial": initial | {"path": "none"}}, "there is no file 'none'"),
+    ):
+        parts = {"task": part | {"initial": initial} | changes}
+        with pytest.raises((ConfigError, DataError), match=words):
+            finished(toy_study, folder_of(kind), name="y", layout="{text}", parts=parts)
+
+
+@of_peft
+def test_what_is_no_plain_lora_is_not_taken_for_it(toy_study, folder_of, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(folder_of("llama"))
+    config = LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj"], use_rslora=True)
+    get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    initial = {"kind": "file", "path": str(tmp_path / "adapter")}
+    part = {"kind": "lora", "rank": 2, "alpha": 2, "targets": ["q_proj"], "initial": initial}
+    with pytest.raises(DataError, match="is no plain LoRA: PEFT has use_rslora=True"):
+        finished(toy_study, folder_of("llama"), layout="{text}", parts={"task": part})
+
+
+@of_peft
+@pytest.mark.parametrize("kind", ["t5", "mt5"])
+@pytest.mark.parametrize("layout", ["{task:3}{text}", "a {one:2} b{two:1}{text} c", "{text}"])
+def test_an_encoder_with_a_decoder_gives_peft_the_same_probabilities(
+    toy_study, folder_of, tmp_path, kind, layout
+):
+    parts = {"one": {}, "two": {}} if "one" in layout else {"task": {}}
+    if layout == "{text}":
+        parts = {"task": {"kind": "lora", "rank": 2}}
+    run = finished(toy_study, folder_of(kind), layout=layout, parts=parts)
+    use = to_peft(run, tmp_path / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(folder_of(kind))
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder_of(kind))
+    model = PeftModel.from_pretrained(model, tmp_path / "adapter").eval()
+    words = [tokenizer.convert_tokens_to_ids(pieces[0]) for pieces in use["labels"].values()]
+    start = torch.tensor([[model.config.decoder_start_token_id]])
+    theirs = []
+    for text in TEXTS:
+        line, special = use["text"].format(text=text), use["add_special_tokens"]
+        ids = tokenizer(line, add_special_tokens=special, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logits = model(input_ids=ids, decoder_input_ids=start).logits[0, 0]
+        theirs.append(torch.softmax(logits[words], 0).numpy())
+    assert ours(run) == pytest.approx(np.stack(theirs), abs=2e-5)
+
+
+def test_a_prompt_in_the_decoder_is_refused(toy_study, folder_of, tmp_path):
+    run = finished(toy_study, folder_of("t5"), layout="{text}{decoder}{task:3}")
+    with pytest.raises(ConfigError, match="it has words or a prompt in the decoder"):
+        to_peft(run, tmp_path / "adapter")
 
 
 @of_peft

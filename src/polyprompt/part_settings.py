@@ -157,6 +157,17 @@ class FullSettings(Settings):
         return True
 
 
+class LoraInitialSettings(Settings):
+    """How low-rank additions begin: with nothing (``zero``: B = 0), or with saved ones (``file``).
+
+    ``path`` is a part saved by an earlier run, or what PEFT saved: ``adapter_model.safetensors``,
+    or its folder.
+    """
+
+    kind: Literal["zero", "file"] = "zero"
+    path: str | None = None
+
+
 class LoraSettings(Settings):
     """Low-rank additions to the backbone's projections (Hu et al. 2022), by the library PEFT.
 
@@ -168,6 +179,7 @@ class LoraSettings(Settings):
     rank: int = Field(default=8, ge=1)
     alpha: int = Field(default=16, ge=1)
     targets: tuple[str, ...] | None = None
+    initial: Annotated[LoraInitialSettings, BeforeValidator(_kind_only)] = LoraInitialSettings()
 
     @property
     def is_trained(self) -> bool:

@@ -90,7 +90,7 @@ class Encoder:
         self._first, self._last = filled[0], filled[-1]
         self._decoder, self._start = layout.decoder_run or 0, [] if start is None else [start]
         begin, end = special_tokens(tokenizer)
-        self.begin, self._end = begin[: None if begins else 0], end[: None if ends else 0]
+        self.begin, self.end = begin[: None if begins else 0], end[: None if ends else 0]
         fixed = self.whole([Example("", "", dict.fromkeys(layout.fields, "."))])[0].tokens
         if fixed - len(layout.fields) + MIN_TEXT_TOKENS > max_tokens:
             raise ConfigError(
@@ -189,7 +189,7 @@ class Encoder:
 
     def _assemble(self, runs: Sequence[ChunkPieces], example: Example) -> Encoded:
         """Cut the fields to the limit and put the special tokens around the words."""
-        limit = self._max_tokens - len(self.begin) - len(self._end)
+        limit = self._max_tokens - len(self.begin) - len(self.end)
         prompts = [
             len(run.ids)
             for run, chunk in zip(runs, self._chunks, strict=True)
@@ -204,9 +204,9 @@ class Encoder:
         starts = np.cumsum([0, *map(len, ids[:-1])])
         starts[self._first :] += len(self.begin)
         ids[self._first] = np.concatenate([self.begin, ids[self._first]])
-        ids[self._last] = np.concatenate([ids[self._last], self._end])
+        ids[self._last] = np.concatenate([ids[self._last], self.end])
         own[self._first] = np.concatenate([np.zeros(len(self.begin), bool), own[self._first]])
-        own[self._last] = np.concatenate([own[self._last], np.zeros(len(self._end), bool)])
+        own[self._last] = np.concatenate([own[self._last], np.zeros(len(self.end), bool)])
         triples = [*zip(runs, keep, starts.tolist(), strict=True)]
         masks = [kept_places(run.masks, kept, start) for run, kept, start in triples]
         reads = [kept_places(r.reads, k, s) for r, k, s in triples if r.reads is not None]

@@ -21,11 +21,11 @@ from torch import Tensor
 from polyprompt.errors import BackboneError, DataError
 from polyprompt.tables import replacing, write_text
 from polyprompt.tuning.initialisers import OF_PEFT
+from polyprompt.tuning.lora import IN_MODEL, in_model
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TASK_TYPES = {"causal": "CAUSAL_LM", "seq2seq": "SEQ_2_SEQ_LM"}
 """PEFT's names of what a model of a family does."""
-_IN_MODEL = "base_model.model."
 _DEFAULT = ".default."
 
 Kind = Literal["PROMPT_TUNING", "PREFIX_TUNING", "LORA"]
@@ -138,7 +138,7 @@ def write_lora(
         base_model_name_or_path=base.name,
         inference_mode=True,
     )
-    named = {_IN_MODEL + name.replace(_DEFAULT, "."): value for name, value in tensors.items()}
+    named = {IN_MODEL + name.replace(_DEFAULT, "."): value for name, value in tensors.items()}
     _write(config, named, folder)
 
 
@@ -163,7 +163,7 @@ def read_adapter(folder: Path) -> Adapter:
             f"{', '.join(_READ)}."
         )
     if kind == "LORA":
-        return Adapter(kind, {_in_model(name): value for name, value in saved.items()}, config)
+        return Adapter(kind, {in_model(name): value for name, value in saved.items()}, config)
     rows = saved.get(OF_PEFT)
     if rows is None or rows.ndim != 2:
         raise DataError(f"{folder / WEIGHTS} has no matrix '{OF_PEFT}'.")
@@ -175,13 +175,6 @@ def read_adapter(folder: Path) -> Adapter:
 def is_adapter(path: Path) -> bool:
     """Say whether a folder holds an adapter of PEFT."""
     return (path / CONFIG).is_file()
-
-
-def _in_model(name: str) -> str:
-    """Give an addition the name it has in the model."""
-    own = name.removeprefix(_IN_MODEL)
-    start, _, end = own.rpartition(".weight")
-    return f"{start}.default.weight{end}" if start else own
 
 
 def _common(rows: Tensor, base: Base) -> dict[str, Any]:

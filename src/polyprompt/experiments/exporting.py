@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError
-from polyprompt.exchange.peft import Base, write_lora, write_prefix, write_prompt
+from polyprompt.exchange.peft import TASK_TYPES, Base, write_lora, write_prefix, write_prompt
 from polyprompt.experiments.compatibility import head_of
 from polyprompt.experiments.encoders import build_encoder
 from polyprompt.experiments.reopen import layout_of, load_parts, load_trained_on, settings_of
@@ -23,7 +23,7 @@ from polyprompt.part_settings import DeepPromptSettings, LoraSettings
 from polyprompt.records import Example
 from polyprompt.tables import write_json
 from polyprompt.tasks.layout import Layout
-from polyprompt.tasks.segments import Field, Slot, Words
+from polyprompt.tasks.segments import Decoder, Field, Slot, Words
 
 USE = "polyprompt.json"
 """Beside an exported part: how its input is written and its answers are read."""
@@ -36,7 +36,8 @@ class Input:
 
     Attributes:
         text: A Python format string with the names of the fields.
-        special_tokens: Whether the tokenizer's own beginning tokens stand in front of it.
+        special_tokens: Whether the tokenizer's own special tokens stand around it: a beginning in
+            front of a decoder's input, an end behind an encoder's.
     """
 
     text: str
@@ -47,7 +48,7 @@ def to_peft(run: RunFolder, folder: Path, base_name: str = "") -> dict[str, Any]
     """Write a run's part as an adapter of PEFT, with what is needed to use it beside.
 
     Args:
-        run: Complete; of a decoder, with one kind of part that PEFT has.
+        run: Complete; of a decoder, or of an encoder with one; with one kind of part that PEFT has.
         folder: For the files.
         base_name: How others load the model; the run's own name for it if empty.
 
@@ -63,8 +64,8 @@ def to_peft(run: RunFolder, folder: Path, base_name: str = "") -> dict[str, Any]
     kind = peft_kind(run, settings, layout)
     backbone = load_trained_on(run, settings.backbone)
     base = _base(backbone, base_name or settings.backbone.name, settings.backbone.family or "")
-    begins = len(build_encoder(layout, settings, backbone).begin) > 0
-    given = Input(template(layout), special_tokens=begins)
+    encoder = build_encoder(layout, settings, backbone)
+    given = Input(template(layout), special_tokens=bool(len(encoder.begin) + len(encoder.end)))
     if kind == "LORA":
         _write_lora(run, settings, backbone, base, folder)
     elif kind == "PREFIX_TUNING":
@@ -103,11 +104,16 @@ def peft_kind(run: RunFolder, settings: RunSettings, layout: Layout) -> str:
     """
     where = f"{run.path} cannot be a PEFT adapter"
     parts = settings.parts
-    if settings.backbone.family != "causal":
+    if settings.backbone.family not in TASK_TYPES:
         raise ConfigError(
             f"{where}: its backbone is of the family {settings.backbone.family}; decoders can be "
-            "exported. Under one-way attention words do not see the prompt, which PEFT computes "
-            "otherwise."
+            "exported, alone or behind an encoder. Under one-way attention words do not see the "
+            "prompt, which PEFT computes otherwise."
+        )
+    if layout.with_decoder().segments[-1] != Decoder():
+        raise ConfigError(
+            f"{where}: it has words or a prompt in the decoder; PEFT puts prompts in front of what "
+            "the encoder reads."
         )
     if settings.sourced or settings.instructions:
         raise ConfigError(f"{where}: it reads texts with words or parts of their language.")
@@ -174,6 +180,8 @@ def answer_rule(run: RunFolder, settings: RunSettings) -> str:
             f"{where}: the word for '{several[0]}' has several pieces, which other programs do not "
             "score as it does. Choose words of one piece (head.words) and train again."
         )
+    if settings.backbone.family == "seq2seq":
+        return "the label whose word has the highest logit at the decoder's first step"
     return "the label whose word has the highest logit behind the last token"
 
 
@@ -229,9 +237,11 @@ def folded(
         rows.append(vectors[at : at + length].float().cpu())
         at += length
     in_front = sum(len(run) for run in probe.hard[: len(lengths)])
-    return torch.cat(rows), Input(
-        template(layout), special_tokens=bool(len(encoder.begin)) and not in_front
-    )
+    text, begins, ends = template(layout), len(encoder.begin) > 0, len(encoder.end) > 0
+    if begins and ends and in_front:  # the beginning is among the rows, the end is not
+        text += "".join(backbone.tokenizer.convert_ids_to_tokens(encoder.end.tolist()))
+        ends = False
+    return torch.cat(rows), Input(text, ends or (begins and not in_front))
 
 
 def usage(record: Mapping[str, Any], base: str, given: Input, rule: str) -> dict[str, Any]:

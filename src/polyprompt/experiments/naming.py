@@ -10,6 +10,7 @@ from polyprompt.experiments.sourced import NO_SOURCED_PARTS, SourcedParts
 from polyprompt.fingerprint import file_sha256, fingerprint
 from polyprompt.head_settings import GeneratorSettings, VerbalizerSettings
 from polyprompt.models.locate import locate
+from polyprompt.part_settings import LoraSettings
 from polyprompt.tasks.card import TaskCard, load_card
 from polyprompt.tasks.layout import Layout
 
@@ -41,11 +42,14 @@ def run_name(settings: RunSettings, contents: str, sourced: SourcedParts = NO_SO
     _leave_out(value["training"], learning_rates={}, optimiser="adamw")
     for part in value["parts"].values():
         _leave_out(part, reparameteriser=None, missing="error")
+        if part["kind"] == "lora":
+            _leave_out(part, initial={"kind": "zero", "path": None})
         if part.get("initial"):
             _leave_out(part["initial"], ends=False)
         part.pop("source", None)  # what lies there counts
     begun = [*settings.soft_prompts.values(), *settings.deep_prompts.values()]
-    paths = [part.initial.path for part in (*begun, *settings.adapters.values())]
+    low_rank = [part for part in settings.parts.values() if isinstance(part, LoraSettings)]
+    paths = [part.initial.path for part in (*begun, *settings.adapters.values(), *low_rank)]
     sums = [file_sha256(Path(path)) for path in paths if path]
     of_parts = sourced.contents()
     parts = [sums, of_parts] if of_parts else sums

@@ -6,7 +6,14 @@ from polyprompt.capabilities import RunSettings
 from polyprompt.errors import ConfigError, listing, nearest
 from polyprompt.families import Attention
 from polyprompt.head_settings import TRAINED_HEADS
-from polyprompt.part_settings import InitialSettings, Reach
+from polyprompt.part_settings import (
+    AdapterInitialSettings,
+    DeepInitialSettings,
+    InitialSettings,
+    LoraInitialSettings,
+    LoraSettings,
+    Reach,
+)
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.layout import Layout
 
@@ -94,11 +101,7 @@ def check_deep_prompts(settings: RunSettings, layout: Layout) -> None:
                 f"parts.{name}: with trained: false there is nothing to project. Take one of the "
                 "two out."
             )
-        path = part.initial.path
-        if part.initial.kind == "file" and not (path and Path(path).is_file()):
-            raise ConfigError(
-                f"parts.{name}.initial: there is no file '{path}'. Set parts.{name}.initial.path."
-            )
+        _check_file(name, part.initial)
         if part.position == "suffix":
             _check_suffix(name, settings, layout)
 
@@ -140,6 +143,9 @@ def check_weights(settings: RunSettings) -> None:
     names = [name for name in names if name not in settings.adapters]
     if not names:
         return
+    low_rank = settings.parts[names[0]]
+    if isinstance(low_rank, LoraSettings):
+        _check_file(names[0], low_rank.initial)
     where = f"parts.{names[0]} (kind {settings.parts[names[0]].kind})"
     if settings.backbone.quantization is not None:
         raise ConfigError(
@@ -160,11 +166,22 @@ def _check_adapters(settings: RunSettings) -> None:
         ConfigError: A file is missing.
     """
     for name, part in settings.adapters.items():
-        path = part.initial.path
-        if part.initial.kind == "file" and not (path and Path(path).is_file()):
-            raise ConfigError(
-                f"parts.{name}.initial: there is no file '{path}'. Set parts.{name}.initial.path."
-            )
+        _check_file(name, part.initial)
+
+
+def _check_file(
+    name: str, initial: DeepInitialSettings | AdapterInitialSettings | LoraInitialSettings
+) -> None:
+    """Check that what a part begins with is there.
+
+    Raises:
+        ConfigError: The file is missing.
+    """
+    if initial.kind == "file" and not (initial.path and Path(initial.path).is_file()):
+        raise ConfigError(
+            f"parts.{name}.initial: there is no file '{initial.path}'. Set "
+            f"parts.{name}.initial.path."
+        )
 
 
 def _check_initial(slot: str, length: int, initial: InitialSettings, card: TaskCard) -> None:

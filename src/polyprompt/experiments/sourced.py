@@ -12,6 +12,7 @@ from typing import Any
 
 from polyprompt.capabilities import PartSettings, RunSettings
 from polyprompt.errors import ConfigError, StoreError, listing
+from polyprompt.exchange.peft import WEIGHTS
 from polyprompt.experiments.store import RunFolder, complete_runs
 from polyprompt.fingerprint import file_sha256
 from polyprompt.part_settings import SoftPromptSettings, SourcedSettings
@@ -109,8 +110,9 @@ def begun_from(path: str, name: str, kind: str) -> str:
     """Find the file that a part begins with.
 
     Args:
-        path: A file; the folder of a complete run; or that of a study with a language behind it,
-            which means the study's one complete run that learnt from this language.
+        path: A file; the folder of a complete run, or of an adapter that PEFT has saved; or that
+            of a study with a language behind it, which means the study's one complete run that
+            learnt from this language.
         name: Of the part.
         kind: Its own.
 
@@ -123,6 +125,8 @@ def begun_from(path: str, name: str, kind: str) -> str:
     place = Path(path).expanduser()
     if place.is_file():
         return path
+    if (place / WEIGHTS).is_file():
+        return str(place / WEIGHTS)
     run = place if RunFolder(place).is_complete() else None
     if run is None and place.parent.is_dir():
         runs = _runs_by_language(place.parent, _state(place.parent)).get(place.name, ())

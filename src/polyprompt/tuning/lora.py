@@ -1,16 +1,30 @@
 """LoRA: low-rank additions to the backbone's projections (Hu et al. 2022), by the library PEFT."""
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from polyprompt.errors import BackboneError, ConfigError, listing
+from polyprompt.errors import BackboneError, ConfigError, DataError, listing
 from polyprompt.models.backbone import Backbone
 from polyprompt.part_settings import LoraSettings
 from polyprompt.tuning.part import WeightPart
+
+OF_PEFT = "adapter_config.json"
+IN_MODEL = "base_model.model."
+"""Stands before the names in PEFT's files."""
+_OTHERWISE = {
+    "use_rslora": (None, False), "use_dora": (None, False), "bias": (None, "none"),
+    "modules_to_save": (None, []), "rank_pattern": (None, {}), "alpha_pattern": (None, {}),
+    "layer_replication": (None,), "trainable_token_indices": (None,), "lora_bias": (None, False),
+    "target_parameters": (None, []),
+}  # fmt: skip
+"""What PEFT can add to plain LoRA, with the values that leave it plain."""
 
 
 class Lora(WeightPart):
@@ -19,22 +33,64 @@ class Lora(WeightPart):
     def __init__(
         self, backbone: Backbone, settings: LoraSettings, rng: np.random.Generator
     ) -> None:
-        """Put additions into a backbone; at first they add nothing.
+        """Put additions into a backbone; at first they add nothing, or what was saved.
 
         Args:
             backbone: Changed in place; load it anew for another run.
-            settings: Their rank, scale and places.
+            settings: Their rank, scale and places, and what they begin with.
             rng: Of their initial values.
+
+        Raises:
+            ConfigError: The backbone has no projection of the names asked for, or saved ones have
+                another scale.
+            DataError: Saved ones cannot be read, or stand elsewhere.
         """
         super().__init__()
         self._settings = settings
         added = _inject(backbone, settings, int(rng.integers(2**31)))
         self._names = tuple(added)
         self.trained = nn.ParameterList(added.values())
+        if settings.initial.kind == "file":
+            self._resume(Path(settings.initial.path or ""))
 
     def tensors(self) -> dict[str, Tensor]:
         """Give the additions by the names PEFT gives them in the model."""
         return dict(zip(self._names, self.trained, strict=True))
+
+    def facts(self) -> dict[str, str]:
+        """Say by how much the additions are scaled."""
+        return {"kind": "lora", "alpha": str(self._settings.alpha)}
+
+    @torch.no_grad()
+    def _resume(self, path: Path) -> None:
+        """Begin with saved additions.
+
+        Raises:
+            ConfigError: They have another scale.
+            DataError: They cannot be read, or stand elsewhere.
+        """
+        saved, alpha = saved_lora(path)
+        if alpha is not None and alpha != self._settings.alpha:
+            raise ConfigError(
+                f"The additions {path} have alpha {alpha:g}, the settings say "
+                f"{self._settings.alpha}. Set alpha: {alpha:g}."
+            )
+        for name, own in self.tensors().items():
+            if name not in saved or saved[name].shape != own.shape:
+                found = tuple(saved[name].shape) if name in saved else "nothing"
+                raise DataError(
+                    f"The additions {path} do not fit: at {name} they have {found}, expected "
+                    f"{tuple(own.shape)}. Set rank and targets as they were trained with, and the "
+                    "same backbone."
+                )
+        others = sorted(saved.keys() - self.tensors().keys())
+        if others:
+            raise DataError(
+                f"The additions {path} also stand at {listing(others, 3)}, where the settings put "
+                "none. Set targets as they were trained with."
+            )
+        for name, own in self.tensors().items():
+            own.copy_(saved[name])
 
     def finish(self) -> None:
         """Freeze the additions, which stay in place."""
@@ -44,6 +100,47 @@ class Lora(WeightPart):
     def copy_to(self, backbone: Backbone) -> None:
         """Put the trained additions into another copy of the backbone."""
         apply_lora(backbone, self.tensors(), self._settings)
+
+
+def in_model(name: str) -> str:
+    """Give an addition of PEFT's file the name it has in the model."""
+    own = name.removeprefix(IN_MODEL)
+    start, _, end = own.rpartition(".weight")
+    return f"{start}.default.weight{end}" if start and ".default." not in own else own
+
+
+def saved_lora(path: Path) -> tuple[dict[str, Tensor], float | None]:
+    """Read additions that an earlier run or PEFT has saved.
+
+    Returns:
+        The additions by the names they have in the model, and alpha; None where it is not said.
+
+    Raises:
+        DataError: They cannot be read, or PEFT computes something else with them.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = json.loads((file.metadata() or {}).get("part", "{}"))
+            names = [*file.keys()]
+            saved = {in_model(name): file.get_tensor(name).float() for name in names}
+        beside = path.parent / OF_PEFT
+        of_peft = any(name.startswith(IN_MODEL) for name in names) and beside.is_file()
+        config = json.loads(beside.read_text(encoding="utf-8")) if of_peft else {}
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(
+            f"Cannot read the additions {path}: {error}. Expected a safetensors file, as runs save "
+            f"it under parts/, or PEFT's, with {OF_PEFT} beside it."
+        ) from error
+    if not any(".lora_" in name for name in saved):
+        raise DataError(f"{path} has no low-rank additions.")
+    other = [key for key, plain in _OTHERWISE.items() if config.get(key) not in plain]
+    if other:
+        raise DataError(
+            f"{path} is no plain LoRA: PEFT has {other[0]}={config[other[0]]} for it, and computes "
+            "something else. Train it without."
+        )
+    alpha = config.get("lora_alpha", facts.get("alpha"))
+    return saved, None if alpha is None else float(alpha)
 
 
 @torch.no_grad()
