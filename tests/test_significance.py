@@ -136,6 +136,13 @@ def test_permutations_over_items_agree_with_scipy():
     assert permutation_test(difference, "items") == pytest.approx(theirs, abs=0.015)
 
 
+def test_permutations_in_blocks_are_the_same_permutations(monkeypatch):
+    difference = np.random.default_rng(4).normal(0.1, 1, size=(2, 61))
+    whole = permutation_test(difference, "items")
+    monkeypatch.setattr("polyprompt.analysis.significance._SIGNS_AT_ONCE", 61 * 7)
+    assert permutation_test(difference, "items") == whole
+
+
 def test_t_intervals_equal_scipys_and_refuse_one_seed():
     values = [0.71, 0.74, 0.69, 0.75]
     found = t_interval(values)

@@ -4,25 +4,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from polyprompt.classifier import Classifier
-    from polyprompt.predictor import Predictor
+    from polyprompt.predictor import Answer, Predictor
     from polyprompt.predictors import Predictors
+    from polyprompt.studies import StudyResults, run_study
 
-__all__ = ["Classifier", "Predictor", "Predictors", "__version__"]
+__all__ = [
+    "Answer",
+    "Classifier",
+    "Predictor",
+    "Predictors",
+    "StudyResults",
+    "__version__",
+    "run_study",
+]
 __version__ = "0.1.0"
+
+
+_FRONT_DOORS = {
+    "Answer": "predictor",
+    "Classifier": "classifier",
+    "Predictor": "predictor",
+    "Predictors": "predictors",
+    "StudyResults": "studies",
+    "run_study": "studies",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load the Python front doors when they are first asked for, so that ``--help`` stays quick."""
-    if name == "Classifier":
-        from polyprompt.classifier import Classifier
+    if name not in _FRONT_DOORS:
+        raise AttributeError(f"module 'polyprompt' has no attribute '{name}'")
+    from importlib import import_module
 
-        return Classifier
-    if name == "Predictor":
-        from polyprompt.predictor import Predictor
-
-        return Predictor
-    if name == "Predictors":
-        from polyprompt.predictors import Predictors
-
-        return Predictors
-    raise AttributeError(f"module 'polyprompt' has no attribute '{name}'")
+    return getattr(import_module(f"polyprompt.{_FRONT_DOORS[name]}"), name)

@@ -15,6 +15,8 @@ from polyprompt.scoring.intervals import Interval
 from polyprompt.seeds import generator
 
 PERMUTATIONS = 10_000
+_SIGNS_AT_ONCE = 4_000_000
+"""Signs that are drawn together, 32 MB of them."""
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> Interval:
@@ -63,8 +65,12 @@ def permutation_test(
         signs = np.array(np.meshgrid(*[[-1, 1]] * len(units))).reshape(len(units), -1).T
         return float((abs(signs @ units / len(units)) >= observed - 1e-12).mean())
     rng = generator(seed, "permutation")
-    signs = rng.choice(np.array([-1.0, 1.0]), size=(permutations, len(units)))
-    extreme = int((abs(signs @ units / len(units)) >= observed - 1e-12).sum())
+    extreme, left = 0, permutations
+    while left:
+        rows = min(left, max(1, _SIGNS_AT_ONCE // len(units)))
+        signs = rng.choice(np.array([-1.0, 1.0]), size=(rows, len(units)))
+        extreme += int((abs(signs @ units / len(units)) >= observed - 1e-12).sum())
+        left -= rows
     return (extreme + 1) / (permutations + 1)
 
 
