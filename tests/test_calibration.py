@@ -10,11 +10,12 @@ import polars as pl
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from polyprompt import Classifier, Predictor
-from polyprompt.analysis.confidence import confidence_by_language, from_predictions
+from polyprompt.analysis.confidence import confidence_by_language, from_predictions, reliability
 from polyprompt.errors import StoreError
 from polyprompt.experiments import calibrating
 from polyprompt.experiments.calibrating import calibrate
@@ -79,6 +80,19 @@ def test_under_fifty_items_nothing_is_fitted():
     assert (found.temperature, found.fitted) == (1.0, None)
     assert found.error_before == found.error_after
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int)).temperature == 1.0
+
+
+def test_bins_of_reliability_are_sklearns():
+    rng = np.random.default_rng(5)
+    probabilities = softmax(rng.normal(0, 2, size=(300, 4)), axis=1)
+    labels = rng.integers(4, size=300)
+    found = reliability(probabilities, labels)
+    surest = probabilities.max(1)
+    right = probabilities.argmax(1) == labels
+    share, promised = calibration_curve(right, surest, n_bins=10, strategy="uniform")
+    assert [one.accuracy for one in found] == pytest.approx(share)
+    assert [one.confidence for one in found] == pytest.approx(promised)
+    assert sum(one.n for one in found) == 300
 
 
 def test_the_calibration_error_is_torchmetrics():

@@ -39,7 +39,7 @@ from polyprompt.report.language_figures import (
 from polyprompt.report.page import page
 from polyprompt.report.palette import DIVERGING, SEQUENCE, ink_on, shade, themed, variables
 from polyprompt.report.projection import HEIGHT, WIDTH, equal_earth
-from polyprompt.report.score_tables import Table
+from polyprompt.report.score_tables import Table, script_table
 from polyprompt.report.setting_figures import change_figure, heat_map, overview, paired_dots, trend
 from polyprompt.report.world import world_map
 from polyprompt.scoring.intervals import Interval
@@ -145,6 +145,19 @@ def test_a_page_escapes_everything_and_asks_no_server(summary):
     assert "default-src 'none'" in html
     assert "http" not in html.replace("http-equiv", "")
     assert not re.search(r"""\bsrc=|@import|url\((?!#)""", html)
+
+
+def test_totals_stay_below_when_rows_are_sorted_and_long_tables_scroll_beneath_their_heads(summary):
+    rows = tuple((f"l{i}", str(i)) for i in range(30))
+    long = Table("long", ("language", "n"), (*rows, ("all", "435")), "lr", totals=1)
+    html = page("x", [Chapter("one", (long, script_table(summary)))])
+    feet = re.findall(r"<tfoot>(.*?)</tfoot>", html, re.DOTALL)
+    assert len(feet) == 2
+    assert ">435<" in feet[0]
+    assert "all languages" in feet[1]
+    bodies = re.findall(r"<tbody>(.*?)</tbody>", html, re.DOTALL)
+    assert bodies[0].count("<tr>") == 30
+    assert html.count('class="scroll tall"') == 1
 
 
 def test_the_coastlines_stand_once_on_a_page(summary):

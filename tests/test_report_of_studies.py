@@ -1,15 +1,19 @@
 """The report of whole studies: what was recorded, several settings, files beside it."""
 
+import json
 import re
 
 import polars as pl
 import pytest
 
+from polyprompt.analysis.confidence import confidence_by_language
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.reports import write_reports
 from polyprompt.experiments.results import gather, ordered
 from polyprompt.experiments.study import run_study, study_folders
+from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 from programs import called
+from test_languages import language_study
 from test_report import check
 
 
@@ -98,3 +102,41 @@ def test_a_wrong_option_says_what_there_is(toy_study, args, words):
     done = called("report", str(folders[0].path.parent), *args)
     assert done.returncode in {1, 2}
     assert words in " ".join(done.stderr.split())
+
+
+def test_probabilities_are_set_beside_what_comes_true(toy_study):
+    folders = finished(toy_study)
+    paths = report_of(folders, ["svg"])
+    html = paths["report"].read_text()
+    check(html)
+    text = " ".join(re.sub(r"<[^>]+>", " ", html).split())
+    assert "No run was calibrated" in text
+    assert "as it was" not in text
+    assert (paths["figures"] / "setting1_reliability.svg").is_file()
+    known = {"temperature": 1.5, "fitted": 1.8, "n": 80, "loss_before": 1.0, "loss_after": 0.9,
+             "error_before": 0.2, "error_after": 0.1}  # fmt: skip
+    (folders[0].path / "calibration.json").write_text(json.dumps(known))
+    table = next(report_of(folders, ["svg"])["tables"].glob("*expected_calibration_error*.csv"))
+    shown = pl.read_csv(table)
+    assert "1 of 2 runs was calibrated" in paths["report"].read_text()
+    labels = folders[0].record()["labels"]
+    of_runs = [
+        confidence_by_language(run.predictions(), labels, temperature)
+        for run, temperature in zip(folders, (1.5, 1.0), strict=True)
+    ]
+    for one, other in zip(*of_runs, strict=True):
+        (row,) = shown.filter(pl.col("code") == one.language).to_dicts()
+        assert row["calibrated"] == pytest.approx(50 * (one.error + other.error), abs=0.06)
+
+
+def test_options_that_runs_of_languages_do_not_have_are_refused(texts_folder, tmp_path):
+    tiny_model("llama").save_pretrained(tmp_path / "decoder")
+    tiny_tokenizer().save_pretrained(tmp_path / "decoder")
+    training = {"max_steps": 1, "batch_size": 8, "learning_rate": 0.03}
+    study = language_study(tmp_path / "decoder", texts_folder, tmp_path, training=training)
+    list(run_study(study))
+    for args in (("--figures", "svg"), ("--reference", "x")):
+        done = called("report", str(study.folder), *args)
+        assert done.returncode == 2
+        assert f"{args[0]} is for studies of a task" in done.stderr
+    assert called("report", str(study.folder)).returncode == 0

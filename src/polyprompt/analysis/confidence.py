@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from polyprompt.scoring.calibration import (
@@ -34,6 +36,58 @@ class Confidence:
     confidence: float
     error_before: float
     error: float
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers whose probabilities lie close to one another.
+
+    Attributes:
+        confidence: Their mean probability.
+        accuracy: Share of them that is right.
+        n: How many, over all runs.
+    """
+
+    confidence: float
+    accuracy: float
+    n: int
+
+
+def averaged(found: Sequence[Confidence]) -> Confidence:
+    """Average what several runs came to in one language."""
+    first = found[0]
+    return Confidence(
+        first.language,
+        first.n,
+        mean(one.accuracy for one in found),
+        mean(one.confidence for one in found),
+        mean(one.error_before for one in found),
+        mean(one.error for one in found),
+    )
+
+
+def reliability(
+    probabilities: Float[np.ndarray, "N C"], labels: Int[np.ndarray, " N"], bins: int = 10
+) -> list[Bin]:
+    """Compare what probabilities promise with what comes true, in bins of equal width.
+
+    Source: Guo et al. (2017), section 2, equation 2.
+
+    Args:
+        probabilities: Of all labels.
+        labels: The right columns.
+        bins: From 0 to 1.
+
+    Returns:
+        The bins that have answers, the lowest first.
+    """
+    surest, right = probabilities.max(1), probabilities.argmax(1) == labels
+    own = np.minimum((surest * bins).astype(int), bins - 1)
+    return [
+        Bin(float(surest[own == i].mean()), float(right[own == i].mean()), int((own == i).sum()))
+        for i in range(bins)
+        if (own == i).any()
+    ]
 
 
 def from_predictions(predictions: pl.DataFrame, labels: Sequence[str]) -> Calibration:

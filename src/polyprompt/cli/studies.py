@@ -253,6 +253,11 @@ def report(
         raise typer.BadParameter(f"no figures as {unknown[0]}; there are: {', '.join(FORMATS)}")
     folders = list(complete_runs(study))
     if learns_languages(folders):
+        if formats or reference:
+            what = "--figures" if formats else "--reference"
+            raise typer.BadParameter(
+                f"{what} is for studies of a task; runs that learnt languages have one table"
+            )
         section, paths = write_language_reports(study, study_title(study), folders)
         console.print(section.headline, markup=False)
         for name, path in paths.items():

@@ -10,6 +10,7 @@ from polyprompt.analysis.change import Change, changes_from_baselines
 from polyprompt.analysis.mistakes import Mistake, confident_mistakes, confusions, recalls
 from polyprompt.analysis.summary import BASELINE_TITLES
 from polyprompt.experiments.explaining import facts_of
+from polyprompt.experiments.probability_page import probability_chapter
 from polyprompt.experiments.results import Setting
 from polyprompt.experiments.store import RunFolder
 from polyprompt.experiments.test_texts import TestTexts
@@ -66,6 +67,7 @@ def setting_chapter(setting: Setting, name: str, title: str, *, folded: bool) ->
         _distances(setting, name),
         _training(setting, name),
         _answers(setting, name, predictions),
+        probability_chapter(setting, name),
     )
     found = [one for one in parts if one is not None]
     return Chapter(

@@ -15,6 +15,8 @@ from polyprompt.report.score_tables import Table
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 _FILTERED = 8
 """Rows from which on a table can be filtered."""
+_TALL = 20
+"""Rows from which on a table scrolls beneath its head."""
 
 
 def page(title: str, chapters: Sequence[Chapter]) -> str:
@@ -99,12 +101,16 @@ def _table(block: Table, name: str) -> str:
         f'<th scope="col"{_aligned(i, block)}>{escape(column)}</th>'
         for i, column in enumerate(block.columns)
     )
-    rows = "".join(f"<tr>{_cells(row, block)}</tr>\n" for row in block.rows)
+    body = len(block.rows) - block.totals
+    rows = [f"<tr>{_cells(row, block)}</tr>\n" for row in block.rows]
+    foot = f"<tfoot>\n{''.join(rows[body:])}</tfoot>\n" if block.totals else ""
+    tall = " tall" if len(rows) >= _TALL else ""
     filtered = " data-filter" if len(block.rows) >= _FILTERED else ""
     return (
-        f'<div class="scroll" tabindex="0" role="group" aria-labelledby="{name}-title">\n'
+        f'<div class="scroll{tall}" tabindex="0" role="group" aria-labelledby="{name}-title">\n'
         f'<table id="{name}"{filtered}>\n<caption id="{name}-title">{escape(block.title)}</caption>'
-        f"\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+        f"\n<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(rows[:body])}</tbody>\n{foot}"
+        "</table>\n</div>\n"
     )
 
 

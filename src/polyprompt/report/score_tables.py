@@ -39,12 +39,14 @@ class Table:
         columns: Heads.
         rows: Cells.
         alignment: A letter per column: ``l`` words, ``r`` numbers, ``p`` sentences that may wrap.
+        totals: How many of the last rows sum the others up; they stay below when rows are sorted.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     alignment: str
+    totals: int = 0
 
 
 def percent(value: float) -> str:
@@ -93,6 +95,7 @@ def script_table(summary: Summary) -> Table:
         ("script", "languages", "prompt", "95 % interval", *titles.values()),
         tuple(_group_cells(row, list(titles)) for row in rows),
         "l" + "r" * (3 + len(titles)),
+        totals=1,
     )
 
 
