@@ -40,6 +40,7 @@ napoleon_use_ivar = True
 napoleon_attr_annotations = False
 suppress_warnings = ["myst.header"]
 
+highlight_language = "text"
 html_theme = "furo"
 html_title = "polyprompt"
 html_static_path = ["_static"]

@@ -25,6 +25,10 @@ TITLES = {
 }
 
 
+_NAMES: dict[Any, str] = {
+    str: "text", int: "whole number", float: "number", bool: "true | false", type(None): "none",
+    Any: "value",
+}  # fmt: skip
 BESIDE = {
     "configs/philippy2024/README.md": "setup_philippy2024",
     "configs/park2023/README.md": "setup_park2023",
@@ -124,10 +128,17 @@ def _fields(model: type[BaseModel]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "setting": [f"`{name}`" for name in fields],
-            "value": [f"`{_shown(field.annotation)}`" for field in fields.values()],
+            "value": [_linked(_shown(field.annotation)) for field in fields.values()],
             "default": [_default(field) for field in fields.values()],
         }
     )
+
+
+def _linked(text: str) -> str:
+    """Let the names of settings that have a table lead to it."""
+    names = [model.__name__ for module in MODULES for model in _models(module)]
+    found = re.sub(rf"\b({'|'.join(names)})\b", lambda m: f"[{m[0]}](#{m[0].lower()})", text)
+    return f"`{text}`" if found == text else found
 
 
 def _default(field: FieldInfo) -> str:
@@ -164,4 +175,4 @@ def _shown(kind: Any) -> str:
         return f"list of {_shown(inner[0])}"
     if origin is dict:
         return f"mapping of {_shown(inner[0])} to {_shown(inner[1])}"
-    return "none" if kind is type(None) else getattr(kind, "__name__", str(kind))
+    return _NAMES.get(kind) or getattr(kind, "__name__", str(kind))

@@ -40,11 +40,12 @@ def probability_chapter(setting: Setting, name: str) -> Chapter | None:
         return None
     groups = {title: bins for title, bins in _groups(setting, temperatures).items() if bins}
     changed = sum(value != 1 for value in temperatures.values())
+    verb = "was" if changed == 1 else "were"
     told = (
         "No run was calibrated; 'polyprompt calibrate RUN' does it."
         if not changed
-        else f"{changed} of {len(temperatures)} runs {'was' if changed == 1 else 'were'} calibrated, on train and dev examples of "
-        f"the source: temperature {_range(temperatures)}."
+        else f"{changed} of {len(temperatures)} runs {verb} calibrated, on train and dev examples "
+        f"of the source: temperature {_range(temperatures)}."
     )
     return Chapter(
         "Probabilities",
