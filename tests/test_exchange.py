@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from polyprompt import Predictor
@@ -236,8 +236,6 @@ def test_a_broken_adapter_says_what_is_expected(tmp_path):
     with pytest.raises(DataError, match="Expected adapter_config.json"):
         read_adapter(tmp_path)
     (tmp_path / "adapter_config.json").write_text('{"peft_type": "IA3"}')
-    from safetensors.torch import save_file
-
     save_file({"x": torch.zeros(1)}, tmp_path / "adapter_model.safetensors")
     with pytest.raises(DataError, match="of the kind IA3; read are PROMPT_TUNING"):
         read_adapter(tmp_path)
@@ -324,14 +322,45 @@ def test_a_run_begins_with_low_rank_additions_that_peft_has_trained(
 
 
 @of_peft
-def test_what_is_no_plain_lora_is_not_taken_for_it(toy_study, folder_of, tmp_path):
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"use_rslora": True}, {"use_dora": True}, {"init_lora_weights": "pissa"},
+        {"init_lora_weights": "olora"}, {"alora_invocation_tokens": [5, 6]},
+        {"rank_pattern": {"layers.0.self_attn.q_proj": 1}}, {"bias": "all"},
+        {"modules_to_save": ["v_proj"]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_is_no_plain_lora_is_not_taken_for_it(toy_study, folder_of, tmp_path, variant):
     model = AutoModelForCausalLM.from_pretrained(folder_of("llama"))
-    config = LoraConfig(r=2, lora_alpha=2, target_modules=["q_proj"], use_rslora=True)
+    config = LoraConfig(
+        r=2, lora_alpha=2, target_modules=["q_proj"], task_type="CAUSAL_LM", **variant
+    )
     get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
     initial = {"kind": "file", "path": str(tmp_path / "adapter")}
     part = {"kind": "lora", "rank": 2, "alpha": 2, "targets": ["q_proj"], "initial": initial}
-    with pytest.raises(DataError, match="is no plain LoRA: PEFT has use_rslora=True"):
+    with pytest.raises(DataError, match=f"is no plain LoRA: PEFT has {next(iter(variant))}="):
         finished(toy_study, folder_of("llama"), layout="{text}", parts={"task": part})
+
+
+def test_additions_whose_scale_is_not_known_are_refused(toy_study, folder_of, tmp_path):
+    parts = {"task": {"kind": "lora", "rank": 2}}
+    run = finished(toy_study, folder_of("llama"), layout="{text}", parts=parts)
+    again = {"task": parts["task"] | {"initial": {"kind": "file", "path": str(run.path)}}}
+    training = {"epochs": 0, "select": "last"}
+    second = finished(
+        toy_study, folder_of("llama"), name="b", layout="{text}", parts=again, training=training
+    )
+    assert ours(second) == pytest.approx(ours(run), abs=1e-6)
+    save_file(load_file(run.path / "parts/task.safetensors"), tmp_path / "bare.safetensors")
+    initial = {"kind": "file", "path": str(tmp_path / "bare.safetensors")}
+    parts = {"task": parts["task"] | {"initial": initial}}
+    with pytest.raises(DataError, match="does not say by how much its additions are scaled"):
+        finished(toy_study, folder_of("llama"), name="c", layout="{text}", parts=parts)
+    parts = {"task": parts["task"] | {"initial": {"path": str(tmp_path / "bare.safetensors")}}}
+    with pytest.raises(ConfigError, match="kind is 'zero': set kind to 'file'"):
+        finished(toy_study, folder_of("llama"), name="d", layout="{text}", parts=parts)
 
 
 @of_peft

@@ -25,6 +25,7 @@ from polyprompt.models.locate import locate
 from polyprompt.models.tiny import tiny_model, tiny_tokenizer
 from polyprompt.sharing import pull, push
 from programs import called
+from test_languages import language_study
 
 TEXTS = ("wave a", "rock b c d", "bus", "abc")
 
@@ -40,7 +41,12 @@ def hub(tmp_path, monkeypatch):
         huggingface_hub.utils.validate_repo_id(repo_id)
         (base / repo_id).mkdir(parents=True, exist_ok=True)
 
-    def upload_folder(_, *, repo_id, folder_path, repo_type, commit_message):
+    def upload_folder(_, *, repo_id, folder_path, repo_type, commit_message, delete_patterns):
+        there = [p.relative_to(base / repo_id).as_posix() for p in (base / repo_id).rglob("*.*")]
+        for name in huggingface_hub.utils.filter_repo_objects(
+            there, allow_patterns=delete_patterns
+        ):
+            (base / repo_id / name).unlink()
         shutil.copytree(folder_path, base / repo_id, dirs_exist_ok=True)
         return SimpleNamespace(commit_url=f"https://huggingface.co/{repo_id}/commit/1")
 
@@ -141,8 +147,8 @@ def test_the_card_has_the_results_the_licences_and_the_marks(toy_study, named, h
     told = {one.dataset_config: one.metric_value for one in card.data.eval_results}
     assert told == pytest.approx(values, abs=1e-4)
     text = card.content
-    assert f"> ⚠ **{note}**" in text
-    assert "Small &lt;b>set&lt;/b>." in text
+    assert "> ⚠ **CONTAMINATED: owner/bert was fine-tuned on xP3**" in text
+    assert r"Small \<b\>set\</b\>." in text
     assert "licence: CC BY 4.0" in text
     assert "Licence of the trained parts: cc-by-sa-4.0" in text
     for code, value in values.items():
@@ -162,6 +168,8 @@ def test_a_fit_says_that_its_numbers_come_from_folds(named, hub, tmp_path):
     card = push(folder, "me/fit").card
     assert "2-fold cross-validation" in card
     assert "come from folds of the very examples" in card
+    assert "unknown" not in card
+    assert "learnt from 4 examples (all 4 examples given)" in card
     taken = pull("me/fit", tmp_path / "taken")
     assert answers(taken.path) == pytest.approx(answers(folder), abs=1e-6)
 
@@ -246,7 +254,7 @@ def test_what_is_no_run_is_not_taken_up(hub, tmp_path):
     with pytest.raises(
         StoreError, match="'me/other' is no run of polyprompt: it has no config.yaml"
     ):
-        pull("me/other", tmp_path / "taken")
+        pull("me/other", tmp_path / "deep/taken")
     assert [p.name for p in tmp_path.iterdir()] == ["hub"]
     with pytest.raises(StoreError, match="'me/none': there is none of this name"):
         pull("me/none", tmp_path / "taken")
@@ -261,15 +269,16 @@ def test_a_part_from_elsewhere_is_refused(toy_study, named, hub, tmp_path):
     push(run.path, "me/toy")
     shared = RunFolder(hub / "me/toy")
     shared.amend({"sourced_parts": {"x": {"eng_Latn": {"path": "../../a", "sha256": "0"}}}})
-    with pytest.raises(StoreError, match="a part that is not among its files"):
+    with pytest.raises(StoreError, match=r"a part that is not among its files \(../../a\)"):
         pull("me/toy", tmp_path / "taken")
     assert not (tmp_path / "taken").exists()
 
 
 def test_push_and_pull_are_commands(toy_study, named, hub, tmp_path):
     run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
-    done = called("push", str(run.path), "me/toy", "--dry-run")
+    done = called("push", str(run.path.parent), "me/toy", "--dry-run")
     assert done.returncode == 0, done.stderr
+    assert "complete runs" not in done.stdout
     assert "parts/task.safetensors" in done.stdout
     assert "# toy" in done.stdout
     assert not hub.exists()
@@ -281,5 +290,196 @@ def test_push_and_pull_are_commands(toy_study, named, hub, tmp_path):
     assert "predict" in done.stdout
     again = called("pull", "me/toy", str(tmp_path / "taken"))
     assert "is not empty. Name a new folder" in again.stderr
-    wrong = called("push", str(run.path), "no good name")
-    assert "Expected owner/name" in wrong.stderr
+    for name in ("no good name", "ownerless", "a/b/c"):
+        wrong = called("push", str(run.path), name, "--dry-run")
+        assert "Expected OWNER/NAME" in wrong.stderr
+    wrong = called("push", str(run.path), "me/toy", "--licence", "My own: licence")
+    assert "expected its abbreviation in small letters" in wrong.stderr
+
+
+def test_what_a_run_before_it_left_in_the_repository_goes(toy_study, named, hub, tmp_path):
+    backbone = {"name": named("bert"), "max_tokens": 64}
+    first = finished(toy_study, backbone=backbone, layout="{text}{old:2}", parts={"old": {}})
+    known = {"temperature": 5.0, "fitted": 6.0, "n": 80, "loss_before": 1.0, "loss_after": 0.9,
+             "error_before": 0.2, "error_after": 0.1}  # fmt: skip
+    (first.path / "calibration.json").write_text(json.dumps(known))
+    push(first.path, "me/toy")
+    assert (hub / "me/toy/calibration.json").is_file()
+    second = finished(toy_study, backbone=backbone, name="second")
+    push(second.path, "me/toy")
+    left = {p.relative_to(hub / "me/toy").as_posix() for p in (hub / "me/toy").rglob("*.*")}
+    assert not left & {"calibration.json", "parts/old.safetensors"}
+    taken = pull("me/toy", tmp_path / "taken")
+    assert answers(taken.path) == pytest.approx(answers(second.path), abs=1e-6)
+
+
+def test_a_contaminated_model_is_marked_under_either_name(toy_study, named, hub, tmp_path):
+    folder = named("bert")
+    shutil.copytree(folder, tmp_path / "plain")
+    shutil.copytree(folder, tmp_path / "home/mt0-copy")
+    Path("owner/mt0-base").symlink_to(tmp_path / folder)
+    run = finished(toy_study, backbone={"name": str(tmp_path / "plain"), "max_tokens": 64})
+    card = push(run.path, "me/toy", base="owner/mt0-base").card
+    assert "CONTAMINATED: owner/mt0-base was fine-tuned on xP3" in card
+    home = f"{tmp_path}/home/../home/mt0-copy/"
+    run = finished(toy_study, backbone={"name": home, "max_tokens": 64}, name="second")
+    card = push(run.path, "me/toy", base=folder).card
+    assert f"CONTAMINATED: {folder} was fine-tuned on xP3" in card
+    for path in ("README.md", "run.json", "config.yaml"):
+        assert "home" not in (hub / "me/toy" / path).read_text()
+
+
+def test_a_trained_backbone_is_said_to_be_among_the_files(toy_study, named, hub, tmp_path):
+    run = finished(
+        toy_study, backbone={"name": named("bert"), "max_tokens": 64}, layout="{text}",
+        parts={"model": {"kind": "full"}}, training={"max_steps": 1, "learning_rate": 1e-4},
+    )  # fmt: skip
+    card = push(run.path, "me/toy").card
+    assert "numbers on the frozen backbone" not in card
+    assert "of its own numbers trained" in card
+    assert "The changed backbone is among the files" in card
+    assert "base_model_relation: finetune" in card
+    taken = pull("me/toy", tmp_path / "taken")
+    assert answers(taken.path) == pytest.approx(answers(run.path), abs=1e-6)
+
+
+def test_a_card_of_ones_own_goes_along_without_comments_and_places(toy_study, named, hub):
+    card = Path(toy_study["task"])
+    value = yaml.safe_load(card.read_text())
+    names = ("train", "dev", "test")
+    files = {split: f"{toy_study['data']}/{split}.parquet" for split in names}
+    value["local"] = {"files": files}
+    card.write_text("# see /home/me/secret\n" + yaml.safe_dump(value))
+    run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
+    push(run.path, "me/toy")
+    shared = yaml.safe_load((hub / "me/toy/task.yaml").read_text())
+    assert shared["local"]["files"] == {split: Path(path).name for split, path in files.items()}
+    assert "secret" not in (hub / "me/toy/task.yaml").read_text()
+    card.write_text("hello: [")
+    again = push(run.path, "me/toy")
+    assert "task.yaml" not in again.files
+    assert yaml.safe_load((hub / "me/toy/config.yaml").read_text())["task"] == "toy"
+
+
+def test_a_place_that_is_left_stops_it(toy_study, named, hub, tmp_path):
+    run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
+    run.amend({"caution": f"Read from {Path.home()}/x."})
+    with pytest.raises(StoreError, match="would tell of the place .* nothing was uploaded"):
+        push(run.path, "me/toy")
+    assert not hub.exists()
+
+
+def test_of_a_study_one_run_is_shared_and_said_which(toy_study, named, hub):
+    grid = {"seed": [0, 1, 2]}
+    run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64}, grid=grid)
+    study = run.path.parent
+    done = called("push", str(study), "me/toy")
+    first = min(
+        one.name for one in study.iterdir() if one.is_dir() and (one / "run.json").is_file()
+    )
+    assert f"Run {first}, the first by its name of 3 complete runs" in " ".join(done.stdout.split())
+    assert "one run of a study of 3" in (hub / "me/toy/README.md").read_text()
+    assert "one run of a study" not in push(study / first, "me/toy").card
+
+
+def test_nothing_in_a_title_is_markup(toy_study, named, hub):
+    run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
+    run.amend(
+        {"task_title": "![x](http://evil/x.png) `a` <script>", "licence": "MIT](http://evil)"}
+    )
+    card = push(run.path, "me/toy").card
+    for words in ("![", "](http", "<script", " `a`"):
+        assert words not in card.replace(r"\!", "").replace(r"\]", "").replace(r"\<", "").replace(
+            r"\`", ""
+        ), words
+
+
+def test_a_run_from_the_hub_is_neither_calibrated_nor_shared_again(toy_study, named, hub, tmp_path):
+    run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
+    push(run.path, "me/toy")
+    taken = pull("me/toy", tmp_path / "taken")
+    assert (
+        "was taken from the Hub, without the examples"
+        in called("calibrate", str(taken.path)).stderr
+    )
+    assert "was taken from the Hub" in called("push", str(taken.path), "me/x").stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        ("run.json", "[]", "Input should be a valid dictionary"),
+        ("run.json", "{", "Cannot read run.json"),
+        ("run.json", {}, "status: Field required"),
+        ("run.json", {"sourced_parts": [1]}, "sourced_parts"),
+        ("run.json", {"status": "failed"}, "its status is 'failed'"),
+        ("run.json", {"layout": "{text", "task": "toy"}, "Layout"),
+        ("run.json", {"backbone": "other/one"}, "its settings name the backbone 'owner/bert'"),
+        ("config.yaml", {"training": {"epochs": "many"}}, "training.epochs"),
+        ("config.yaml", {"task": "/etc/passwd.yaml"}, "a place on somebody's machine"),
+        ("config.yaml", "a: [", "Cannot read config.yaml"),
+        ("parts/task.safetensors", None, "the part 'task' is not among its files"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(
+    toy_study, named, hub, tmp_path, file, change, words
+):
+    backbone = {"name": named("bert"), "max_tokens": 64}
+    run = finished(toy_study, backbone=backbone, layout=None, parts={"task": {"length": 3}})
+    push(run.path, "me/toy")
+    path = hub / "me/toy" / file
+    if change is None:
+        path.unlink()
+    elif isinstance(change, str):
+        path.write_text(change)
+    elif file.endswith("json"):
+        old = json.loads(path.read_text()) if change else {}
+        path.write_text(json.dumps(old | change))
+    else:
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | change))
+    done = called("pull", "me/toy", str(tmp_path / "deep/taken"))
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert ".pulled" not in done.stderr
+    assert "Ask its owner to share it again" in done.stderr
+    assert not (tmp_path / "deep").exists()
+
+
+def test_the_folder_one_stands_in_can_be_the_place(toy_study, named, hub, tmp_path, monkeypatch):
+    run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
+    push(run.path, "me/toy")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    pull("me/toy", tmp_path / "link")
+    assert RunFolder(tmp_path / "here").is_complete()
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    pull("me/toy", ".")
+    assert RunFolder(tmp_path / "cwd").is_complete()
+    assert not list((tmp_path / "cwd").glob(".*"))
+
+
+def test_parts_of_languages_are_shared_for_tasks_to_take(named, hub, texts_folder, tmp_path):
+    tiny_model("llama").save_pretrained("owner/llama")
+    tiny_tokenizer().save_pretrained("owner/llama")
+    training = {"max_steps": 1, "batch_size": 8, "learning_rate": 0.03}
+    study = language_study("owner/llama", texts_folder, tmp_path, training=training)
+    list(run_study(study))
+    run = study_folders(study)[0]
+    pushed = push(run.path, "me/eng")
+    assert "`source: eng` under `parts`" in pushed.card
+    assert "nats a guessed word" in pushed.card
+    assert "predict" not in pushed.card
+    done = called("pull", "me/eng", str(tmp_path / "taken"))
+    assert done.returncode == 0, done.stderr
+    assert "predict" not in done.stdout
+
+
+def test_texts_that_need_a_language_are_asked_for_with_one(toy_study, named, hub):
+    run = finished(
+        toy_study, backbone={"name": named("bert"), "max_tokens": 64},
+        layout="{instruction} {text}{task:2}", instructions={"default": "a b", "deu_Latn": "c d"},
+    )  # fmt: skip
+    card = push(run.path, "me/toy").card
+    assert "predict toy new.csv --language deu_Latn" in card
+    assert '.answer([{"text": "…"}], ["deu_Latn"])' in card

@@ -31,6 +31,12 @@ def contamination_of(*names: str) -> tuple[str, ...]:
     return ()
 
 
+def renamed(notes: Sequence[str], name: str) -> tuple[str, ...]:
+    """Give what is said of a contaminated model under another name of the same model."""
+    pattern = re.compile(rf"^{re.escape(_WARNING)}.*? was fine-tuned")
+    return tuple(pattern.sub(f"{_WARNING}{name} was fine-tuned", note) for note in notes)
+
+
 def contamination_notes(notes: Sequence[str]) -> tuple[str, ...]:
     """Pick out of a backbone's notes those on what it has seen."""
     return tuple(note for note in notes if note.startswith(_WARNING))

@@ -3,7 +3,15 @@
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 
 class Reach(StrEnum):
@@ -25,7 +33,21 @@ def as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class InitialSettings(Settings):
+class _Beginning(Settings):
+    """How a part begins; ``path`` belongs to one kind."""
+
+    path: str | None = None
+
+    @model_validator(mode="after")
+    def _path_is_read(self) -> "_Beginning":
+        """Refuse a file that nothing would read."""
+        kind = getattr(self, "kind", "")
+        if self.path is not None and kind != "file":
+            raise ValueError(f"path is set, and kind is '{kind}': set kind to 'file' to read it")
+        return self
+
+
+class InitialSettings(_Beginning):
     """How a soft prompt begins.
 
     ``uniform`` in ±``bound`` (paper A: 0.5), ``normal`` with standard deviation ``bound``,
@@ -40,15 +62,13 @@ class InitialSettings(Settings):
     bound: float = Field(default=0.5, gt=0)
     text: str | None = None
     ends: bool = False
-    path: str | None = None
 
 
-class DeepInitialSettings(Settings):
+class DeepInitialSettings(_Beginning):
     """How a deep prompt begins: ``normal`` with standard deviation ``bound``, or a saved part."""
 
     kind: Literal["normal", "file"] = "normal"
     bound: float = Field(default=0.02, gt=0)
-    path: str | None = None
 
 
 class ReparameteriserSettings(Settings):
@@ -157,7 +177,7 @@ class FullSettings(Settings):
         return True
 
 
-class LoraInitialSettings(Settings):
+class LoraInitialSettings(_Beginning):
     """How low-rank additions begin: with nothing (``zero``: B = 0), or with saved ones (``file``).
 
     ``path`` is a part saved by an earlier run, or what PEFT saved: ``adapter_model.safetensors``,
@@ -165,7 +185,6 @@ class LoraInitialSettings(Settings):
     """
 
     kind: Literal["zero", "file"] = "zero"
-    path: str | None = None
 
 
 class LoraSettings(Settings):
@@ -187,12 +206,11 @@ class LoraSettings(Settings):
         return True
 
 
-class AdapterInitialSettings(Settings):
+class AdapterInitialSettings(_Beginning):
     """How an adapter begins: ``normal`` with standard deviation ``bound``, or a saved part."""
 
     kind: Literal["normal", "file"] = "normal"
     bound: float = Field(default=0.02, gt=0)
-    path: str | None = None
 
 
 class BottleneckAdapterSettings(SourcedSettings):

@@ -1,21 +1,32 @@
 """Shares finished runs on the Hugging Face Hub, and takes up those that others have shared."""
 
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
-from polyprompt.errors import StoreError
-from polyprompt.exchange.hub import files_of, pull_folder, push_folder
+from polyprompt.errors import ConfigError, StoreError
+from polyprompt.exchange.hub import check_repository, files_of, pull_folder, push_folder
 from polyprompt.experiments.exporting import to_peft
+from polyprompt.experiments.pulled import check_pulled
 from polyprompt.experiments.reopen import settings_of
-from polyprompt.experiments.sharing import Base, base_for, check_pulled, stage, write_card
-from polyprompt.experiments.store import RunFolder, check_writable, find_run
+from polyprompt.experiments.shared_card import write_card
+from polyprompt.experiments.sharing import Base, base_for, check_no_paths, stage
+from polyprompt.experiments.store import (
+    SCORES,
+    RunFolder,
+    check_writable,
+    complete_runs,
+    find_run,
+)
 from polyprompt.models.load import load_backbone, reading_settings
-from polyprompt.predictor import Predictor
+from polyprompt.predictor import KINDS, Predictor
 
 TOLERANCE = 1e-3
 """Most by which a probability may differ between a backbone and the one that is named for it."""
@@ -30,11 +41,15 @@ class Pushed:
         address: Of the commit; empty where nothing was uploaded.
         files: As the repository names them, with their sizes in bytes.
         card: The model card.
+        run: Its folder.
+        of_study: Complete runs of the study that it was taken from; 1 where a run was named.
     """
 
     address: str
     files: dict[str, int]
     card: str
+    run: Path
+    of_study: int
 
 
 def push(
@@ -63,10 +78,17 @@ def push(
 
     Raises:
         BackboneError: Others cannot load the backbone.
-        ConfigError: PEFT cannot hold the run.
+        ConfigError: PEFT cannot hold the run, or the licence is no abbreviation.
         StoreError: The run is not as it should be, or the Hub refuses or cannot be reached.
     """
+    check_repository(repository)
+    if licence and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", licence):
+        raise ConfigError(
+            f"The licence '{licence}' is none that the Hub knows: expected its abbreviation in "
+            "small letters, such as cc-by-4.0, apache-2.0 or other."
+        )
     folder = find_run(Path(run))
+    of_study = 1 if folder.path == Path(run) else len(list(complete_runs(Path(run))))
     place = base_for(folder, base)
     if place.settings.name != settings_of(folder).backbone.name:
         _check_same(folder, place)
@@ -74,10 +96,11 @@ def push(
         shared = stage(folder, Path(temporary) / "run", place)
         if peft:
             to_peft(folder, shared.path, place.settings.name)
-        card = write_card(folder, shared, repository, licence)
+        card = write_card(folder, shared, repository, licence, of_study)
+        check_no_paths(folder, shared.path, place)
         files = {name: (shared.path / name).stat().st_size for name in files_of(shared.path)}
         address = push_folder(shared.path, repository, private=private) if upload else ""
-    return Pushed(address, files, card)
+    return Pushed(address, files, card, folder.path, of_study)
 
 
 def pull(repository: str, folder: str | Path, revision: str | None = None) -> RunFolder:
@@ -95,21 +118,34 @@ def pull(repository: str, folder: str | Path, revision: str | None = None) -> Ru
         StoreError: There is no such run, it cannot be reached, or the folder is not empty or cannot
             be written.
     """
+    check_repository(repository)
     path = Path(folder)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "is not empty" if path.is_dir() else "is a file"
         raise StoreError(f"{path} {what}. Name a new folder.")
     check_writable(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=path.parent, prefix=".pulled-") as temporary:
-        fetched = Path(temporary) / "run"
-        pull_folder(repository, fetched, revision)
-        shutil.rmtree(fetched / ".cache", ignore_errors=True)  # the client's own notes
-        check_pulled(fetched, repository)
-        if path.is_dir():
-            path.rmdir()
-        fetched.rename(path)
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with TemporaryDirectory(dir=path, prefix=".pulled-") as temporary:
+            fetched = Path(temporary) / "run"
+            pull_folder(repository, fetched, revision)
+            shutil.rmtree(fetched / ".cache", ignore_errors=True)  # the client's own notes
+            check_pulled(fetched, repository)
+            found = sorted(fetched.iterdir(), key=lambda one: one.name == SCORES)  # these last
+            for one in found:
+                one.rename(path / one.name)
+    except BaseException:
+        with suppress(OSError):  # something lies there by now
+            for one in made:
+                one.rmdir()
+        raise
     return RunFolder(path)
+
+
+def can_predict(record: Mapping[str, Any]) -> bool:
+    """Say by a run's record whether it answers new rows."""
+    return record.get("kind", "classification") in KINDS
 
 
 def _check_same(run: RunFolder, base: Base) -> None:
@@ -118,7 +154,13 @@ def _check_same(run: RunFolder, base: Base) -> None:
     Raises:
         StoreError: The run answers otherwise on the one that is named.
     """
-    own = settings_of(run).backbone
+    own, kind = settings_of(run).backbone, run.record().get("kind", "classification")
+    if kind not in KINDS:
+        raise StoreError(
+            f"That {base.settings.name} is the model that {run.path} was trained on cannot be "
+            f"checked: runs of {kind} tasks answer no new rows. Run it again with "
+            f"backbone={base.settings.name}, and share that run."
+        )
     texts = [str(label) for label in run.record()["labels"][:_ASKED]] or ["a"]
     found = [
         _asked(Predictor(run, load_backbone(reading_settings(settings))), texts)

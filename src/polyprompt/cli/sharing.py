@@ -41,6 +41,12 @@ def push(
     )
     for name, size in found.files.items():
         console.print(f"{size / 1000:9,.1f} kB  {name}", markup=False, highlight=False)
+    if found.of_study > 1:
+        console.print(
+            f"Run {found.run.name}, the first by its name of {found.of_study} complete runs. Name "
+            "another run's folder to share that.",
+            markup=False,
+        )
     if dry_run:
         typer.echo(f"\n{found.card}")
         return
@@ -61,6 +67,7 @@ def pull(
     """Take up a run that somebody has shared on the Hub."""
     from polyprompt.cautions import contamination_notes, marked
     from polyprompt.cli.console import make_console, program_name
+    from polyprompt.sharing import can_predict
     from polyprompt.sharing import pull as pulled
 
     run = pulled(repository, output, revision)
@@ -70,6 +77,6 @@ def pull(
         f"{marked(record['backbone'])}, learnt from {', '.join(record['source'])}.",
         *contamination_notes(record["backbone_notes"]),
         f"Run folder: {run.path}",
-        f"Next: {program_name()} predict {run.path} FILE",
+        *([f"Next: {program_name()} predict {run.path} FILE"] if can_predict(record) else ()),
     ):
         console.print(line, markup=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyprompt.errors import StoreError
+from polyprompt.exchange.peft import CONFIG, WEIGHTS
 from polyprompt.tables import cannot_write
 
 FETCHED = (
@@ -15,6 +16,24 @@ FETCHED = (
     "polyprompt.json", "parts/*.safetensors", "given/*.safetensors",
 )  # fmt: skip
 """What a run in a repository consists of, as patterns."""
+
+
+def check_repository(name: str) -> None:
+    """Find out whether a name can be a repository's.
+
+    Raises:
+        StoreError: It cannot.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        fault = "" if name.count("/") == 1 else "it has no owner."
+    except HFValidationError as error:
+        fault = next(iter(str(error).splitlines()), "")
+    if fault:
+        raise StoreError(f"'{name}' is no repository of the Hub: {fault} Expected OWNER/NAME.")
 
 
 def push_folder(folder: Path, repository: str, *, private: bool = False, message: str = "") -> str:
@@ -42,6 +61,7 @@ def push_folder(folder: Path, repository: str, *, private: bool = False, message
             folder_path=folder,
             repo_type="model",
             commit_message=message or "Share a run",
+            delete_patterns=[*FETCHED, CONFIG, WEIGHTS],  # of a run that was there before
         )
     except Exception as error:  # the client lets many kinds of network errors through
         raise _failed(repository, error, "Nothing was shared, or not all") from error

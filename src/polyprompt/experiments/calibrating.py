@@ -45,6 +45,11 @@ def calibrate(run: RunFolder) -> Generator[Event, None, calibration.Calibration]
             a fit, which has been calibrated with its own folds.
     """
     record, settings = run.record(), settings_of(run)
+    if record.get("shared"):
+        raise StoreError(
+            f"{run.path} was taken from the Hub, without the examples that a temperature is fitted "
+            "on. Its owner can calibrate it and share it again."
+        )
     if "scores_from" in record:
         raise StoreError(
             f"{run.path} is a fit: it was calibrated when it was made, by its own folds, if it had "

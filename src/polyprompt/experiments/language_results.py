@@ -176,10 +176,12 @@ NOTES = (
 )
 
 
-def write_language_reports(
-    folder: Path, title: str, folders: Sequence[RunFolder]
-) -> tuple[Section, dict[str, Path]]:
-    """Write a report, a Markdown table and joined scores of runs that learnt languages."""
+def language_section(folders: Sequence[RunFolder]) -> Section:
+    """Sum up what came of runs that learnt languages.
+
+    Raises:
+        StoreError: None is complete, or they are not of one kind.
+    """
     results = language_results(folders)
     warnings = [
         f"{one.run} ({one.language}): the part does not lower the loss."
@@ -187,7 +189,14 @@ def write_language_reports(
         if one.fall is not None and one.fall.mean <= 0 and one.language in one.source.split("+")
     ]
     table = language_loss_table(results)
-    section = Section("Languages", language_headline(results), warnings, (table,), NOTES)
+    return Section("Languages", language_headline(results), warnings, (table,), NOTES)
+
+
+def write_language_reports(
+    folder: Path, title: str, folders: Sequence[RunFolder]
+) -> tuple[Section, dict[str, Path]]:
+    """Write a report, a Markdown table and joined scores of runs that learnt languages."""
+    section = language_section(folders)
     paths = {
         "report": folder / "report.html",
         "table": folder / "table.md",

@@ -1,30 +1,28 @@
 """Prepares a run's folder for others: what belongs to one machine is taken out or taken along."""
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import polars as pl
+import yaml
 
 from polyprompt.capabilities import BackboneSettings, RunSettings
+from polyprompt.cautions import contamination_notes, renamed
 from polyprompt.errors import BackboneError, ConfigError, StoreError
-from polyprompt.exchange.hub import files_of
 from polyprompt.experiments.reopen import settings_of
-from polyprompt.experiments.results import gather
 from polyprompt.experiments.sourced import LANGUAGE
-from polyprompt.experiments.store import CONFIG, RECORD, SCORES, RunFolder
+from polyprompt.experiments.store import RECORD, SCORES, RunFolder
 from polyprompt.experiments.temperature import CALIBRATION
 from polyprompt.models.locate import Location, locate
 from polyprompt.part_settings import FullSettings
-from polyprompt.report.model_card import Shared, model_card
 from polyprompt.tables import write_json, write_text
-from polyprompt.tasks.card import load_card
+from polyprompt.tasks.card import TaskCard, load_card
 
-CARD, TASK, GIVEN = "README.md", "task.yaml", "given"
+TASK, GIVEN = "task.yaml", "given"
 _ANYWHERE = BackboneSettings.model_fields["device"].default
-_WHOLE = (CONFIG, RECORD, SCORES)
+_TEXTS = (".json", ".yaml", ".md")
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,15 @@ def base_for(run: RunFolder, name: str = "") -> Base:
 
     Raises:
         BackboneError: Others cannot load it by the name.
-        StoreError: It is another model by now.
+        StoreError: It is another model by now, or the run itself was taken from the Hub.
     """
-    own = settings_of(run).backbone
     record = run.record()
+    if record.get("shared"):
+        raise StoreError(
+            f"{run.path} was taken from the Hub, and has no answers of which a card is made. Share "
+            "the run it was made from, or copy the repository there."
+        )
+    own = settings_of(run).backbone
     settings = own.model_copy(update={"device": _ANYWHERE, "device_map": None})
     if name and name != own.name:
         update = {"name": name, "revision": None, "gguf_file": None}
@@ -93,23 +96,16 @@ def stage(run: RunFolder, folder: Path, base: Base) -> RunFolder:
     if any(isinstance(part, FullSettings) and not part.save for part in settings.parts.values()):
         raise StoreError(f"{run.path} did not keep its weights, so there is nothing to share.")
     given, config = _parts_along(run, folder), run.config()
-    record = run.record() | {"part_kinds": sorted({p.kind for p in settings.parts.values()})}
+    record = run.record() | _of_backbone(run, settings.backbone, base)
+    record |= {"shared": True, "part_kinds": sorted({p.kind for p in settings.parts.values()})}
     if given:
         record["sourced_parts"] = given
     config["backbone"] = base.settings.model_dump(mode="json")
-    record |= {
-        "backbone": base.settings.name,
-        "backbone_identity": base.place.identity,
-        "backbone_commit": base.place.commit,
-        "backbone_notes": [
-            str(note).replace(settings.backbone.name, base.settings.name)
-            for note in record["backbone_notes"]
-        ],
-    }
     if settings.data is not None:
         names = [Path(place).name for place in settings.data.split("\n")]
         config["data"], record["data"] = "\n".join(names), ", ".join(names)
-    _name_paths(config, folder, settings)
+    _name_parts(config)
+    config["task"] = _task_along(settings, folder, record["task"])
     shared = RunFolder(folder)
     write_json(folder / RECORD, record)
     shared.write_config(config)
@@ -118,6 +114,21 @@ def stage(run: RunFolder, folder: Path, base: Base) -> RunFolder:
         shutil.copy2(run.path / CALIBRATION, folder / CALIBRATION)
     shutil.copytree(run.path / "parts", folder / "parts", ignore=shutil.ignore_patterns(".*"))
     return shared
+
+
+def _of_backbone(run: RunFolder, own: BackboneSettings, base: Base) -> dict[str, Any]:
+    """Say in the record which backbone others load, with all that is known of either."""
+    notes = run.record()["backbone_notes"]
+    seen = renamed(contamination_notes(notes), base.settings.name)
+    kept = [str(note) for note in notes if note not in contamination_notes(notes)]
+    for path in _spellings(own.name):
+        kept = [note.replace(path, base.settings.name) for note in kept]
+    return {
+        "backbone": base.settings.name,
+        "backbone_identity": base.place.identity,
+        "backbone_commit": base.place.commit,
+        "backbone_notes": list(dict.fromkeys([*seen, *base.place.notes, *kept])),
+    }
 
 
 def _parts_along(run: RunFolder, folder: Path) -> dict[str, Any]:
@@ -140,8 +151,8 @@ def _parts_along(run: RunFolder, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _name_paths(config: dict[str, Any], folder: Path, settings: RunSettings) -> None:
-    """Put names in the place of paths; a card of one's own is taken along."""
+def _name_parts(config: dict[str, Any]) -> None:
+    """Put names in the place of the paths that parts begin with or are taken from."""
     for name, part in config["parts"].items():
         initial = part.get("initial") or {}
         if initial.get("path"):
@@ -149,83 +160,74 @@ def _name_paths(config: dict[str, Any], folder: Path, settings: RunSettings) -> 
         if part.get("source"):
             each = LANGUAGE in part["source"]
             part["source"] = f"{GIVEN}/{name}-{LANGUAGE if each else 'all'}.safetensors"
-    if settings.task.endswith((".yaml", ".yml")):
-        card = Path(settings.task)
-        if card.is_file():
-            write_text(folder / TASK, card.read_text(encoding="utf-8"))
-        config["task"] = TASK
 
 
-def write_card(run: RunFolder, shared: RunFolder, repository: str, licence: str = "") -> str:
-    """Write the model card of what is shared, beside it.
+def _task_along(settings: RunSettings, folder: Path, name: str) -> str:
+    """Take a card of one's own along; returns how the configuration names the task."""
+    if not settings.task.endswith((".yaml", ".yml")):
+        return settings.task
+    try:
+        card = load_card(settings.task)
+    except ConfigError:  # it has gone, or is another by now
+        return name
+    write_text(folder / TASK, _card_text(card))
+    return TASK
+
+
+def _card_text(card: TaskCard) -> str:
+    """Write a card without its comments, and files by their names."""
+    value = card.model_dump(mode="json", exclude_defaults=True)
+    for place in ("local", "shipped"):
+        files = (value.get(place) or {}).get("files", {})
+        value.get(place, {})["files"] = {split: Path(path).name for split, path in files.items()}
+        if not files:
+            value.pop(place, None)
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
+
+
+def check_no_paths(run: RunFolder, folder: Path, base: Base) -> None:
+    """Find out whether any path of this machine is left in what is shared.
 
     Args:
-        run: The run itself, with its answers.
-        shared: As ``stage`` has written it.
-        repository: ``owner/name``.
-        licence: Of the parts, as the Hub abbreviates it; empty for none.
-
-    Returns:
-        The card.
-    """
-    record, setting = shared.record(), None
-    names = settings_of(run).backbone.name, settings_of(shared).backbone.name
-    own = pl.col("baseline").is_null() & pl.col("label").is_not_null()
-    if run.predictions().filter(own).height:
-        (found,) = gather([run])
-        warnings = tuple(text.replace(*names) for text in found.warnings)
-        setting = replace(found, records=(record,), warnings=warnings)
-    card = model_card(
-        Shared(
-            repository,
-            record,
-            [*files_of(shared.path), CARD],
-            setting and setting.summary,
-            setting and setting.section(),
-            licence,
-            "" if names[1].startswith("pypi:") else names[1],
-            _data_on_the_hub(settings_of(run)),
-            (shared.path / "adapter_config.json").is_file(),
-        )
-    )
-    write_text(shared.path / CARD, card)
-    return card
-
-
-def _data_on_the_hub(settings: RunSettings) -> str:
-    """Name a run's data set as the Hub does; empty where it comes from elsewhere."""
-    try:
-        hub = load_card(settings.task).hub
-    except ConfigError:  # a fit has made it, or it has gone
-        return ""
-    return "" if hub is None or settings.data is not None or Path(hub.path).exists() else hub.path
-
-
-def check_pulled(folder: Path, repository: str) -> RunFolder:
-    """Find out whether what came from the Hub is a run.
+        run: The run.
+        folder: What is shared.
+        base: The backbone as others load it.
 
     Raises:
-        StoreError: It is none, or reads parts from elsewhere.
+        StoreError: One is; nothing has been uploaded.
     """
-    missing = [name for name in _WHOLE if not (folder / name).is_file()]
-    if missing:
-        raise StoreError(
-            f"'{repository}' is no run of polyprompt: it has no {', '.join(missing)}. Expected "
-            "what 'polyprompt push' has written there."
-        )
-    run = RunFolder(folder)
-    settings_of(run)
-    for own in _sourced(run.record()).values():
-        for one in own.values():
-            inside = (folder / one["path"]).resolve()
-            if not inside.is_relative_to(folder.resolve()) or not inside.is_file():
+    settings = settings_of(run)
+    places = [str(Path.home()), str(run.path.resolve().parent), *_places(settings)]
+    if base.settings.name != settings.backbone.name:
+        places.append(settings.backbone.name)
+    secrets = {one for place in places for one in _spellings(place) if len(one) > 3}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix not in _TEXTS:
+            continue
+        text = path.read_text(encoding="utf-8")
+        for secret in secrets:
+            if secret in text:
                 raise StoreError(
-                    f"'{repository}' reads texts with a part that is not among its files "
-                    f"({one['path']}). Ask its owner to share it again."
+                    f"{path.name} would tell of the place '{secret}' on this machine; nothing was "
+                    f"uploaded. Take it out of the run's settings or of its task card ({run.path})."
                 )
-    return run
 
 
-def _sourced(record: Mapping[str, Any]) -> Mapping[str, Mapping[str, Mapping[str, str]]]:
-    """Give the frozen parts that a record lists."""
-    return record.get("sourced_parts", {})
+def _places(settings: RunSettings) -> Iterable[str]:
+    """List the places of this machine that settings name, but for those that others have, too."""
+    yield from (settings.data or "").split("\n")
+    parts: list[Mapping[str, Any]] = [part.model_dump() for part in settings.parts.values()]
+    for part in parts:
+        yield (part.get("initial") or {}).get("path") or ""
+        yield part.get("source") or ""
+    if settings.task.endswith((".yaml", ".yml")):
+        yield str(Path(settings.task).parent)
+
+
+def _spellings(place: str) -> list[str]:
+    """Give the ways in which a place of this machine may be written, the longest first."""
+    path = Path(place).expanduser()
+    if not place or not (path.is_absolute() or path.exists()):
+        return []
+    found = {place, place.rstrip("/"), str(path), str(path.absolute()), str(path.resolve())}
+    return sorted((one for one in found if "/" in one), key=len, reverse=True)

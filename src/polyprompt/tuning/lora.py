@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ from polyprompt.tuning.part import WeightPart
 OF_PEFT = "adapter_config.json"
 IN_MODEL = "base_model.model."
 """Stands before the names in PEFT's files."""
-_OTHERWISE = {
-    "use_rslora": (None, False), "use_dora": (None, False), "bias": (None, "none"),
-    "modules_to_save": (None, []), "rank_pattern": (None, {}), "alpha_pattern": (None, {}),
-    "layer_replication": (None,), "trainable_token_indices": (None,), "lora_bias": (None, False),
-    "target_parameters": (None, []),
+_PLAIN = {
+    "auto_mapping", "base_model_name_or_path", "exclude_modules", "fan_in_fan_out",
+    "inference_mode", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout",
+    "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r", "revision",
+    "target_modules", "task_type",
 }  # fmt: skip
-"""What PEFT can add to plain LoRA, with the values that leave it plain."""
+"""Of PEFT's settings those that leave LoRA plain, or say where it stands."""
+_BEGINNINGS = (True, False, "gaussian", "eva", None)
+"""Ways in which plain LoRA begins; others change the model's own weights, too."""
 
 
 class Lora(WeightPart):
@@ -70,7 +73,7 @@ class Lora(WeightPart):
             DataError: They cannot be read, or stand elsewhere.
         """
         saved, alpha = saved_lora(path)
-        if alpha is not None and alpha != self._settings.alpha:
+        if alpha != self._settings.alpha:
             raise ConfigError(
                 f"The additions {path} have alpha {alpha:g}, the settings say "
                 f"{self._settings.alpha}. Set alpha: {alpha:g}."
@@ -109,14 +112,15 @@ def in_model(name: str) -> str:
     return f"{start}.default.weight{end}" if start and ".default." not in own else own
 
 
-def saved_lora(path: Path) -> tuple[dict[str, Tensor], float | None]:
+def saved_lora(path: Path) -> tuple[dict[str, Tensor], float]:
     """Read additions that an earlier run or PEFT has saved.
 
     Returns:
-        The additions by the names they have in the model, and alpha; None where it is not said.
+        The additions by the names they have in the model, and alpha.
 
     Raises:
-        DataError: They cannot be read, or PEFT computes something else with them.
+        DataError: They cannot be read, their scale is not known, or PEFT computes something else
+            with them.
     """
     try:
         with safe_open(path, "pt") as file:
@@ -124,7 +128,7 @@ def saved_lora(path: Path) -> tuple[dict[str, Tensor], float | None]:
             names = [*file.keys()]
             saved = {in_model(name): file.get_tensor(name).float() for name in names}
         beside = path.parent / OF_PEFT
-        of_peft = any(name.startswith(IN_MODEL) for name in names) and beside.is_file()
+        of_peft = any(name.startswith(IN_MODEL) for name in names)
         config = json.loads(beside.read_text(encoding="utf-8")) if of_peft else {}
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(
@@ -133,14 +137,29 @@ def saved_lora(path: Path) -> tuple[dict[str, Tensor], float | None]:
         ) from error
     if not any(".lora_" in name for name in saved):
         raise DataError(f"{path} has no low-rank additions.")
-    other = [key for key, plain in _OTHERWISE.items() if config.get(key) not in plain]
-    if other:
+    if other := _beyond_plain(config):
         raise DataError(
-            f"{path} is no plain LoRA: PEFT has {other[0]}={config[other[0]]} for it, and computes "
+            f"{path} is no plain LoRA: PEFT has {other}={config[other]} for it, and computes "
             "something else. Train it without."
         )
     alpha = config.get("lora_alpha", facts.get("alpha"))
-    return saved, None if alpha is None else float(alpha)
+    if alpha is None:
+        raise DataError(
+            f"{path} does not say by how much its additions are scaled (it was saved by an older "
+            "version). Export its run to PEFT and name the adapter's folder."
+        )
+    return saved, float(alpha)
+
+
+def _beyond_plain(config: Mapping[str, Any]) -> str:
+    """Name a setting of PEFT that makes something else of LoRA; empty where there is none."""
+    for key, value in config.items():
+        if key == "init_lora_weights":
+            if value not in _BEGINNINGS:
+                return key
+        elif key not in _PLAIN and value and value != "none":
+            return key
+    return ""
 
 
 @torch.no_grad()
