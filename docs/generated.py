@@ -26,7 +26,7 @@ TITLES = {
 
 
 _NAMES: dict[Any, str] = {
-    str: "text", int: "whole number", float: "number", bool: "true | false", type(None): "none",
+    str: "text", int: "whole number", float: "number", bool: "true | false", type(None): "null",
     Any: "value",
 }  # fmt: skip
 BESIDE = {
@@ -152,7 +152,7 @@ def _default(field: FieldInfo) -> str:
 def _written(value: Any) -> str:
     """Write a value as YAML has it."""
     if value is None or isinstance(value, bool):
-        return {None: "none", True: "true", False: "false"}[value]
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, BaseModel):
         return type(value).__name__
     if isinstance(value, dict):

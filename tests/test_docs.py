@@ -10,6 +10,7 @@ import pytest
 
 import polyprompt
 from polyprompt.study_settings import StudySettings
+from programs import called
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -77,3 +78,31 @@ def test_a_page_that_asks_a_server_or_leads_nowhere_is_found(tmp_path):
     for words in ("loads https://cdn/x.js", "loads //fonts/x.css", "c.html leads nowhere",
                   "a.html#there: no such place", "s.css loads", "5 faults in 2 pages"):  # fmt: skip
         assert words in done.stdout
+
+
+def test_the_task_of_ones_own_on_its_page_is_understood(tmp_path):
+    page = (ROOT / "docs/own_data.md").read_text(encoding="utf-8")
+    card, study = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "mytask.yaml").write_text(card)
+    (tmp_path / "parcels.yaml").write_text(study)
+    data = tmp_path / "FOLDER"
+    data.mkdir()
+    for split, number in (("train", 9), ("dev", 3), ("test", 4)):
+        rows = [
+            f"{code}{label}{i},{code},{label},a {label} parcel {i}"
+            for code in ("eng_Latn", "deu_Latn")
+            for label in ("late", "broken", "lost")
+            for i in range(number)
+        ]
+        (data / f"{split}.csv").write_text("\n".join(["id,language,label,text", *rows]) + "\n")
+    done = called("check", "parcels.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "24 train, 6 dev, 24 test items in 2 languages" in done.stdout
+
+
+def test_the_closed_form_of_the_page_on_backbones_trains_nothing(tmp_path):
+    page = (ROOT / "docs/backbones.md").read_text(encoding="utf-8")
+    assert '`layout: "{text}"`, `parts: {}` and `training: {epochs: 0, select: last}`' in page
+    changes = ("layout={text}", "parts={}", "training.epochs=0", "training.select=last")
+    done = called("check", str(ROOT / "configs/demo.yaml"), *changes, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr

@@ -17,18 +17,7 @@ def reliability_figure(name: str, groups: Mapping[str, Sequence[Bin]]) -> Figure
     """
     import altair as alt
 
-    rows = [
-        {
-            "group": group,
-            "confidence": 100 * one.confidence,
-            "accuracy": 100 * one.accuracy,
-            "n": one.n,
-            "text": f"{group}: probability {percent(one.confidence)} %, right "
-            f"{percent(one.accuracy)} %, n {one.n}",
-        }
-        for group, bins in groups.items()
-        for one in bins
-    ]
+    rows = [_point(group, one) for group, bins in groups.items() for one in bins]
     titles = list(groups)
     axis = alt.Scale(domain=[0, 100])
     promised = (
@@ -60,3 +49,15 @@ def reliability_figure(name: str, groups: Mapping[str, Sequence[Bin]]) -> Figure
         "and languages of the group. Below the dashed line probabilities promise too much."
     )
     return Figure(name, "What probabilities promise, and what comes true", caption, drawn(chart))
+
+
+def _point(group: str, one: Bin) -> dict[str, float | str]:
+    """Give a bin as the figure shows it."""
+    return {
+        "group": group,
+        "confidence": 100 * one.confidence,
+        "accuracy": 100 * one.accuracy,
+        "n": one.n,
+        "text": f"{group}: probability {percent(one.confidence)} %, right "
+        f"{percent(one.accuracy)} %, n {one.n}",
+    }

@@ -131,7 +131,7 @@ def _split(record: Mapping[str, Any]) -> str:
 
 def _body(shared: Shared) -> str:
     """Write what people read."""
-    record, section = shared.record, shared.section
+    record = shared.record
     warned = contamination_notes(list(map(str, record["backbone_notes"])))
     lines = [
         f"# {_plain(shared.repository.rpartition('/')[2])}",
@@ -145,24 +145,26 @@ def _body(shared: Shared) -> str:
         *_use(shared),
         "## Results",
         "",
+        *_came_to(shared, warned),
+        *_making(shared),
     ]
+    return "\n".join(lines)
+
+
+def _came_to(shared: Shared, warned: Sequence[str]) -> list[str]:
+    """Say what it reached; what stands on the card already is not repeated."""
+    section = shared.section
     if section is None:
-        lines += [
-            "Nothing was held out: how good it is, is unknown. Test it on labelled texts.",
-            "",
-        ]
-    else:
-        lines += [_plain(section.headline), ""]
-        lines += [f"- Warning: {_plain(text)}" for text in section.warnings if text not in warned]
-        lines += ["", _BY_FOLDS, ""] if "scores_from" in record else [""]
-        lines += [shared.origin, ""] if shared.origin else []
-        for table in section.tables:
-            rows = tuple(tuple(map(_plain, row)) for row in table.rows)
-            shown = replace(table, rows=rows, columns=tuple(map(_plain, table.columns)))
-            lines += [f"**{_plain(table.title)}**", "", markdown(shown), ""]
-        lines += [f"- {_plain(note)}" for note in section.notes]
-        lines += [""]
-    return "\n".join([*lines, *_making(shared)])
+        return ["Nothing was held out: how good it is, is unknown. Test it on labelled texts.", ""]
+    lines = [_plain(section.headline), ""]
+    lines += [f"- Warning: {_plain(text)}" for text in section.warnings if text not in warned]
+    lines += ["", _BY_FOLDS, ""] if "scores_from" in shared.record else [""]
+    lines += [shared.origin, ""] if shared.origin else []
+    for table in section.tables:
+        rows = tuple(tuple(map(_plain, row)) for row in table.rows)
+        shown = replace(table, rows=rows, columns=tuple(map(_plain, table.columns)))
+        lines += [f"**{_plain(table.title)}**", "", markdown(shown), ""]
+    return [*lines, *(f"- {_plain(note)}" for note in section.notes), ""]
 
 
 def _what(shared: Shared) -> str:
