@@ -367,6 +367,8 @@ def test_a_place_that_is_left_stops_it(toy_study, named, hub, tmp_path):
     with pytest.raises(StoreError, match="would tell of the place .* nothing was uploaded"):
         push(run.path, "me/toy")
     assert not hub.exists()
+    run.amend({"caution": f"See example.org{Path.home()}-page."})
+    push(run.path, "me/toy")
 
 
 def test_of_a_study_one_run_is_shared_and_said_which(toy_study, named, hub):

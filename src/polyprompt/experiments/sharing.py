@@ -1,5 +1,6 @@
 """Prepares a run's folder for others: what belongs to one machine is taken out or taken along."""
 
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -206,7 +207,7 @@ def check_no_paths(run: RunFolder, folder: Path, base: Base) -> None:
             continue
         text = path.read_text(encoding="utf-8")
         for secret in secrets:
-            if secret in text:
+            if re.search(rf"(?<![\w.-]){re.escape(secret)}(?![\w-])", text):
                 raise StoreError(
                     f"{path.name} would tell of the place '{secret}' on this machine; nothing was "
                     f"uploaded. Take it out of the run's settings or of its task card ({run.path})."
