@@ -6,7 +6,9 @@ import re
 import polars as pl
 import pytest
 
+from polyprompt import StudyResults
 from polyprompt.analysis.confidence import confidence_by_language
+from polyprompt.errors import ConfigError, StoreError
 from polyprompt.experiments.config import build_study
 from polyprompt.experiments.reports import write_reports
 from polyprompt.experiments.results import gather, ordered
@@ -140,3 +142,30 @@ def test_options_that_runs_of_languages_do_not_have_are_refused(texts_folder, tm
         assert done.returncode == 2
         assert f"{args[0]} is for studies of a task" in done.stderr
     assert called("report", str(study.folder)).returncode == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_scores_that_are_no_numbers_do_not_keep_the_report_back(toy_study, value):
+    folders = finished(toy_study)
+    path = folders[0].path / "predictions.parquet"
+    table = pl.read_parquet(path).with_row_index()
+    broken = pl.col("baseline").is_null() & (pl.col("index") % 2 == 0)
+    spoilt = pl.when(broken).then(pl.col("scores").list.eval(pl.element() * value))
+    table.with_columns(spoilt.otherwise(pl.col("scores"))).drop("index").write_parquet(path)
+    html = report_of(folders)["report"].read_text()
+    check(html)
+    assert "Probabilities" in html
+
+
+def test_what_is_no_study_says_so(toy_study):
+    folders = finished(toy_study)
+    study = folders[0].path.parent
+    assert "is one run" in called("report", str(folders[0].path)).stderr
+    with pytest.raises(StoreError, match="No run of this study is complete yet"):
+        StudyResults.load(study.parent)
+    results = StudyResults.load(study)
+    with pytest.raises(ConfigError, match="No figures as gif; there are: svg, png, pdf"):
+        results.write_report(["gif"])
+    assert results.write_report().is_file()
+    assert results.languages()["setting"].unique().to_list() == ["All runs"]
+    assert results.scores()["run"].n_unique() == 2

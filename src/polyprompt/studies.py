@@ -14,6 +14,7 @@ from polyprompt.experiments.results import Setting, gather, ordered
 from polyprompt.experiments.store import complete_runs, study_title
 from polyprompt.experiments.stored import score_table
 from polyprompt.experiments.study import run_study as events_of
+from polyprompt.report.figure import FORMATS
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,13 @@ class StudyResults:
 
         Returns:
             The page.
+
+        Raises:
+            ConfigError: There is no such format.
         """
+        unknown = [form for form in figures if form not in FORMATS]
+        if unknown:
+            raise ConfigError(f"No figures as {unknown[0]}; there are: {', '.join(FORMATS)}.")
         title = study_title(self.folder)
         return write_reports(self.folder, title, self.settings, figures)["report"]
 

@@ -7,6 +7,7 @@ import polars as pl
 
 from polyprompt.analysis.summary import BASELINE_TITLES, Summary, item_values
 from polyprompt.languages.catalogue import language_name
+from polyprompt.scoring.intervals import Interval
 from polyprompt.scoring.metrics import gives_classes
 from polyprompt.scoring.score import metric_of
 
@@ -131,10 +132,15 @@ def _better_baseline(summary: Summary) -> list[str]:
         name: difference for name, difference in summary.differences.items() if difference.mean < 0
     }
     return [
-        f"The baseline {BASELINE_TITLES.get(name, name)} is better by {-100 * d.mean:.1f} points "
-        f"(95 % interval {-100 * d.high:.1f} to {-100 * d.low:.1f})."
+        f"The baseline {BASELINE_TITLES.get(name, name)} is {_how(d)} by {-100 * d.mean:.1f} "
+        f"points (95 % interval {-100 * d.high + 0.0:.1f} to {-100 * d.low + 0.0:.1f})."
         for name, d in sorted(better.items(), key=lambda item: item[1].mean)
     ]
+
+
+def _how(difference: Interval) -> str:
+    """Say what can be said of a baseline whose mean is the higher one."""
+    return "better" if difference.excludes_zero() else "higher, but not told apart,"
 
 
 def _mean_by_run(predictions: pl.DataFrame, baseline: str | None) -> dict[str, float]:

@@ -87,6 +87,7 @@ def confident_mistakes(
     wrong = own_answers(predictions).filter(
         pl.col("prediction") != pl.col("label"), pl.col("prediction").is_in(list(labels))
     )
+    wrong = wrong.filter(pl.col("scores").list.eval(pl.element().is_finite()).list.all())
     if not wrong.height or wrong["scores"].list.len().unique().to_list() != [len(labels)]:
         return []
     scores = np.array(wrong["scores"].to_list(), dtype=np.float64)

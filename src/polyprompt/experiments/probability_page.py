@@ -104,6 +104,7 @@ def _answered(
 
 
 def _scored(run: RunFolder) -> pl.DataFrame:
-    """Read a run's own answers, where they have a score per label."""
+    """Read a run's own answers, where they have a score per label, all of them numbers."""
     predictions = run.predictions().filter(pl.col("baseline").is_null())
-    return predictions.filter(pl.col("scores").list.len() > 1)
+    finite = pl.col("scores").list.eval(pl.element().is_finite()).list.all()
+    return predictions.filter(pl.col("scores").list.len() > 1, finite)

@@ -88,7 +88,10 @@ def _without_languages(section: Section, summary: Summary) -> Section:
         section,
         headline=section.headline.replace(" over 1 language", ""),
         warnings=[text for text in section.warnings if " of a language " not in text],
-        tables=section.tables[: 1 if summary.differences else 0],
+        tables=[
+            replace(table, title=table.title.replace(", mean over languages", ""))
+            for table in section.tables[: 1 if summary.differences else 0]
+        ],
         notes=[note for note in section.notes if not note.startswith("Above ")],
     )
 

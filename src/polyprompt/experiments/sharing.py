@@ -63,9 +63,14 @@ def base_for(run: RunFolder, name: str = "") -> Base:
         settings = settings.model_copy(update=update)
     place = locate(settings)
     if place.kind not in {"pypi", "hub"}:
+        hidden = "" if not name else (
+            " If the Hub has a model of this name, the folder of the same name here hides it: call "
+            "the command from another directory."
+        )  # fmt: skip
         raise BackboneError(
             f"Others cannot load the backbone '{settings.name}': it is on this machine alone. Name "
             "the same model as they load it: --base pypi:NAME or --base OWNER/NAME (of the Hub)."
+            f"{hidden}"
         )
     if settings.name == own.name and place.identity != record["backbone_identity"]:
         raise StoreError(
@@ -201,7 +206,13 @@ def check_no_paths(run: RunFolder, folder: Path, base: Base) -> None:
     places = [str(Path.home()), str(run.path.resolve().parent), *_places(settings)]
     if base.settings.name != settings.backbone.name:
         places.append(settings.backbone.name)
-    secrets = {one for place in places for one in _spellings(place) if len(one) > 3}
+    public = (base.settings.name, *base.place.notes)
+    secrets = {
+        one
+        for place in places
+        for one in _spellings(place)
+        if len(one) > 3 and not any(one in text for text in public)
+    }
     for path in sorted(folder.rglob("*")):
         if path.suffix not in _TEXTS:
             continue

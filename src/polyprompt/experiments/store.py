@@ -239,10 +239,16 @@ def complete_runs(study: Path) -> Iterator[RunFolder]:
     """
     if not study.is_dir():
         raise StoreError(f"There is no study at {study}. Give the folder that 'run' named.")
+    if RunFolder(study).is_complete() and (study / RECORD).is_file():
+        raise StoreError(
+            f"{study} is one run – of a study, a fit, or from the Hub – and no study. Give a "
+            "study's folder; what a fit or a shared run reached was said when it was made."
+        )
     chosen = read_json(study / CHOSEN) if (study / CHOSEN).is_file() else {}
     for path in sorted(study.iterdir()):
         folder = RunFolder(path)
-        if folder.is_complete() and _as_chosen(folder, chosen):
+        whole = folder.is_complete() and (path / RECORD).is_file()  # a study has scores, too
+        if whole and _as_chosen(folder, chosen):
             yield folder
 
 

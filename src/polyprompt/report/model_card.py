@@ -176,7 +176,7 @@ def _what(shared: Shared) -> str:
     number, name = f"{record['trained_parameters']:,}", _code(record["backbone"])
     what = f"{number} trained numbers on the frozen backbone {name}"
     if shared.changes_backbone:
-        what = f"the backbone {name} with {number} of its own numbers trained"
+        what = f"the backbone {name}, its own weights trained ({number} trained numbers in all)"
     return (
         f"{_plain(record['task_title'])}: {what}, {learnt} ({_plain(record['draw'])}), with "
         f"polyprompt {record['versions'].get('polyprompt', '')}."
