@@ -95,6 +95,19 @@ def test_bins_of_reliability_are_sklearns():
     assert sum(one.n for one in found) == 300
 
 
+@pytest.mark.parametrize(("items", "points"), [(35, 18), (204, 8), (2000, 2)])
+def test_perfect_probabilities_seem_wrong_where_items_are_few(items, points):
+    """As the page on statistics has it."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(300):
+        sure = rng.uniform(0.3, 1, items)
+        others = np.repeat(((1 - sure) / 6)[:, None], 6, axis=1)
+        right = np.where(rng.random(items) < sure, 0, 1)
+        found.append(calibration_error(np.concatenate([sure[:, None], others], axis=1), right))
+    assert round(100 * np.mean(found)) == points
+
+
 def test_the_calibration_error_is_torchmetrics():
     for temperature in (0.3, 1.0, 4.0):
         scores, labels = drawn(500, 1.0, seed=3)

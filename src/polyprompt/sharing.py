@@ -21,12 +21,12 @@ from polyprompt.experiments.sharing import Base, base_for, check_no_paths, stage
 from polyprompt.experiments.store import (
     SCORES,
     RunFolder,
-    check_writable,
     complete_runs,
     find_run,
 )
 from polyprompt.models.load import load_backbone, reading_settings
 from polyprompt.predictor import KINDS, Predictor
+from polyprompt.tables import check_new
 
 TOLERANCE = 1e-3
 """Most by which a probability may differ between a backbone and the one that is named for it."""
@@ -120,10 +120,7 @@ def pull(repository: str, folder: str | Path, revision: str | None = None) -> Ru
     """
     check_repository(repository)
     path = Path(folder)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "is not empty" if path.is_dir() else "is a file"
-        raise StoreError(f"{path} {what}. Name a new folder.")
-    check_writable(path)
+    check_new(path)
     made = [one for one in (path, *path.parents) if not one.exists()]
     path.mkdir(parents=True, exist_ok=True)
     try:

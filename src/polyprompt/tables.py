@@ -61,6 +61,32 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
+def check_writable(folder: Path) -> None:
+    """Find out before anything is computed that a folder can be written; leaves nothing behind.
+
+    Raises:
+        StoreError: It cannot.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    write_text(folder / ".writable", "")
+    (folder / ".writable").unlink(missing_ok=True)
+    with suppress(OSError):  # somebody else has begun to write there
+        for path in made:
+            path.rmdir()
+
+
+def check_new(folder: Path) -> None:
+    """Find out whether a folder is there to be filled: writable, and empty or not there yet.
+
+    Raises:
+        StoreError: It is not.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "is not empty" if folder.is_dir() else "is a file"
+        raise StoreError(f"{folder} {what}. Name a new folder.")
+    check_writable(folder)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented JSON, atomically."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

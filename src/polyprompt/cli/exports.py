@@ -35,18 +35,15 @@ def export(
 ) -> None:
     """Write a run for other programs: PEFT, any program that loads the model, a server."""
     from polyprompt.cli.console import make_console
-    from polyprompt.errors import StoreError
     from polyprompt.experiments.export_tokens import to_tokens
     from polyprompt.experiments.exporting import to_peft
-    from polyprompt.experiments.store import check_writable, find_run
+    from polyprompt.experiments.store import find_run
+    from polyprompt.tables import check_new
 
     folder = find_run(run)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        what = "is not empty" if output.is_dir() else "is a file"
-        raise StoreError(f"{output} {what}. Name a new folder.")
+    check_new(output)
     if base and form is not ExportFormat.PEFT:
         raise typer.BadParameter(f"--base is for peft; {form} names the model it was made from")
-    check_writable(output)
     console = make_console()
     if form is ExportFormat.EMBEDS:
         count = _embeds(folder.path, output, rows)

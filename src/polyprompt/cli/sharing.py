@@ -67,14 +67,17 @@ def pull(
     """Take up a run that somebody has shared on the Hub."""
     from polyprompt.cautions import contamination_notes, marked
     from polyprompt.cli.console import make_console, program_name
+    from polyprompt.languages.catalogue import catalogue
     from polyprompt.sharing import can_predict
     from polyprompt.sharing import pull as pulled
 
     run = pulled(repository, output, revision)
     record, console = run.record(), make_console()
+    known = [code for code in record["source"] if code in catalogue()]
+    source = f", learnt from {', '.join(known)}" if known else ""
     for line in (
         f"{record['task_title']}: {record['trained_parameters']:,} trained numbers on "
-        f"{marked(record['backbone'])}, learnt from {', '.join(record['source'])}.",
+        f"{marked(record['backbone'])}{source}.",
         *contamination_notes(record["backbone_notes"]),
         f"Run folder: {run.path}",
         *([f"Next: {program_name()} predict {run.path} FILE"] if can_predict(record) else ()),

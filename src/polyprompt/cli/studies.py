@@ -204,7 +204,8 @@ def check(study: StudyPath, overrides: Overrides = None) -> None:
     from polyprompt.experiments.config import load_study
     from polyprompt.experiments.plan import plan_study
     from polyprompt.experiments.readiness import backbone_note
-    from polyprompt.experiments.store import RunFolder, check_writable
+    from polyprompt.experiments.store import RunFolder
+    from polyprompt.tables import check_writable
 
     console = make_console()
     checked = load_study(study, overrides or [])

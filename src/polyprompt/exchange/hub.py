@@ -36,14 +36,13 @@ def check_repository(name: str) -> None:
         raise StoreError(f"'{name}' is no repository of the Hub: {fault} Expected OWNER/NAME.")
 
 
-def push_folder(folder: Path, repository: str, *, private: bool = False, message: str = "") -> str:
+def push_folder(folder: Path, repository: str, *, private: bool = False) -> str:
     """Upload a folder as one commit, and make the repository if there is none.
 
     Args:
         folder: With nothing in it that is not to be seen.
         repository: ``owner/name``.
         private: Whether a new repository is; one that is there stays as it is.
-        message: Of the commit.
 
     Returns:
         The address of the commit.
@@ -60,7 +59,7 @@ def push_folder(folder: Path, repository: str, *, private: bool = False, message
             repo_id=repository,
             folder_path=folder,
             repo_type="model",
-            commit_message=message or "Share a run",
+            commit_message="Share a run",
             delete_patterns=[*FETCHED, CONFIG, WEIGHTS],  # of a run that was there before
         )
     except Exception as error:  # the client lets many kinds of network errors through

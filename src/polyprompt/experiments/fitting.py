@@ -20,7 +20,7 @@ from polyprompt.experiments.plan import GroupPlan, make_group, plan_with_data
 from polyprompt.experiments.recording import run_record
 from polyprompt.experiments.run import write_parts
 from polyprompt.experiments.stages import read_all, train_group
-from polyprompt.experiments.store import RunFolder, check_writable
+from polyprompt.experiments.store import RunFolder
 from polyprompt.experiments.temperature import write_calibration
 from polyprompt.fingerprint import fingerprint
 from polyprompt.heads.head import Head
@@ -29,6 +29,7 @@ from polyprompt.prediction.record import prediction_table
 from polyprompt.records import Draw, Example
 from polyprompt.scoring.score import score_predictions
 from polyprompt.seeds import generator
+from polyprompt.tables import check_writable
 from polyprompt.tasks.card import TaskCard
 from polyprompt.tasks.card_parts import Columns
 from polyprompt.training.loop import fitted_head

@@ -1,10 +1,9 @@
 """Composes the part of a report that shows how far probabilities are to be believed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from polyprompt.analysis.confidence import (
     Bin,
@@ -35,10 +34,13 @@ def probability_chapter(setting: Setting, name: str) -> Chapter | None:
     if record.get("kind", "classification") != "classification" or record.get("form"):
         return None
     temperatures = {run.name: _temperature(run) for run in setting.runs}
-    found = _by_language(setting, temperatures)
+    answers = {run.name: _scored(run) for run in setting.runs}
+    found = _by_language(answers, record["labels"], temperatures)
     if not found:
         return None
-    groups = {title: bins for title, bins in _groups(setting, temperatures).items() if bins}
+    groups = {
+        title: bins for title, bins in _groups(setting, answers, temperatures).items() if bins
+    }
     changed = sum(value != 1 for value in temperatures.values())
     verb = "was" if changed == 1 else "were"
     told = (
@@ -70,37 +72,31 @@ def _range(temperatures: Mapping[str, float]) -> str:
     return f"{low:.2f}" if low == high else f"{low:.2f} to {high:.2f}"
 
 
-def _by_language(setting: Setting, temperatures: Mapping[str, float]) -> dict[str, Confidence]:
+def _by_language(
+    answers: Mapping[str, pl.DataFrame], labels: Sequence[str], temperatures: Mapping[str, float]
+) -> dict[str, Confidence]:
     """Measure every language, and average the runs."""
-    labels = setting.records[0]["labels"]
     of_language: dict[str, list[Confidence]] = {}
-    for run in setting.runs:
-        for one in confidence_by_language(_scored(run), labels, temperatures[run.name]):
+    for run, own in answers.items():
+        for one in confidence_by_language(own, labels, temperatures[run]):
             of_language.setdefault(one.language, []).append(one)
     return {language_name(code): averaged(own) for code, own in of_language.items()}
 
 
-def _groups(setting: Setting, temperatures: Mapping[str, float]) -> dict[str, list[Bin]]:
+def _groups(
+    setting: Setting, answers: Mapping[str, pl.DataFrame], temperatures: Mapping[str, float]
+) -> dict[str, list[Bin]]:
     """Put the answers of all runs into bins: those to the source languages, and all others."""
+    labels = setting.records[0]["labels"]
     named = " and ".join(map(language_name, setting.sources))
     is_source = pl.col("language").is_in(setting.sources)
-    return {
-        title: reliability(*_answered(setting, temperatures, chosen))
-        for title, chosen in ((named, is_source), ("other languages", ~is_source))
-    }
-
-
-def _answered(
-    setting: Setting, temperatures: Mapping[str, float], chosen: pl.Expr
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Give the probabilities and right columns of some answers of all runs."""
-    labels = setting.records[0]["labels"]
-    probabilities, truth = [np.zeros((0, len(labels)))], [np.zeros(0, dtype=np.int64)]
-    for run in setting.runs:
-        scores, right = arrays_of(_scored(run).filter(chosen), labels)
-        probabilities.append(calibrated(scores, temperatures[run.name]))
-        truth.append(right)
-    return np.concatenate(probabilities), np.concatenate(truth)
+    found = {}
+    for title, chosen in ((named, is_source), ("other languages", ~is_source)):
+        pairs = {run: arrays_of(own.filter(chosen), labels) for run, own in answers.items()}
+        probabilities = [calibrated(own, temperatures[run]) for run, (own, _) in pairs.items()]
+        truth = [right for _, right in pairs.values()]
+        found[title] = reliability(np.concatenate(probabilities), np.concatenate(truth))
+    return found
 
 
 def _scored(run: RunFolder) -> pl.DataFrame:

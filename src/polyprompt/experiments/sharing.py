@@ -183,11 +183,9 @@ def _task_along(settings: RunSettings, folder: Path, name: str) -> str:
 def _card_text(card: TaskCard) -> str:
     """Write a card without its comments, and files by their names."""
     value = card.model_dump(mode="json", exclude_defaults=True)
-    for place in ("local", "shipped"):
-        files = (value.get(place) or {}).get("files", {})
-        value.get(place, {})["files"] = {split: Path(path).name for split, path in files.items()}
-        if not files:
-            value.pop(place, None)
+    if card.local is not None:
+        files = card.local.files
+        value["local"]["files"] = {split: Path(path).name for split, path in files.items()}
     return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=100)
 
 

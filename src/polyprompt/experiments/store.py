@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +47,8 @@ class RunFolder:
         return self.path.name
 
     def is_complete(self) -> bool:
-        """Say whether the run has ended well: its scores are written last."""
-        return (self.path / SCORES).is_file()
+        """Say whether it is a run and has ended well: its scores are written last."""
+        return (self.path / SCORES).is_file() and (self.path / RECORD).is_file()
 
     def has_recorded(self, names: Iterable[str], items: int) -> bool:
         """Say whether arrays are there and whole.
@@ -239,7 +238,7 @@ def complete_runs(study: Path) -> Iterator[RunFolder]:
     """
     if not study.is_dir():
         raise StoreError(f"There is no study at {study}. Give the folder that 'run' named.")
-    if RunFolder(study).is_complete() and (study / RECORD).is_file():
+    if RunFolder(study).is_complete():
         raise StoreError(
             f"{study} is one run – of a study, a fit, or from the Hub – and no study. Give a "
             "study's folder; what a fit or a shared run reached was said when it was made."
@@ -247,8 +246,7 @@ def complete_runs(study: Path) -> Iterator[RunFolder]:
     chosen = read_json(study / CHOSEN) if (study / CHOSEN).is_file() else {}
     for path in sorted(study.iterdir()):
         folder = RunFolder(path)
-        whole = folder.is_complete() and (path / RECORD).is_file()  # a study has scores, too
-        if whole and _as_chosen(folder, chosen):
+        if folder.is_complete() and _as_chosen(folder, chosen):
             yield folder
 
 
@@ -280,7 +278,7 @@ def find_run(path: Path) -> RunFolder:
         StoreError: There is no complete run.
     """
     folder = RunFolder(path)
-    if folder.is_complete() and (path / CONFIG).is_file():  # a study's report has scores, too
+    if folder.is_complete():
         return folder
     runs = list(complete_runs(path))
     if not runs:
@@ -289,17 +287,3 @@ def find_run(path: Path) -> RunFolder:
             "folder."
         )
     return runs[0]
-
-
-def check_writable(folder: Path) -> None:
-    """Find out before anything is computed that a folder can be written; leaves nothing behind.
-
-    Raises:
-        StoreError: It cannot.
-    """
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    write_text(folder / ".writable", "")
-    (folder / ".writable").unlink(missing_ok=True)
-    with suppress(OSError):  # somebody else has begun to write there
-        for path in made:
-            path.rmdir()
