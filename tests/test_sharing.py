@@ -264,6 +264,21 @@ def test_what_is_no_run_is_not_taken_up(hub, tmp_path):
         pull("me/other", tmp_path / "full")
 
 
+def test_a_pull_that_is_broken_off_leaves_nothing(hub, tmp_path, monkeypatch):
+    def broken_off(repo_id, *, revision, local_dir, allow_patterns):
+        Path(local_dir).mkdir()
+        (Path(local_dir) / "scores.parquet").write_text("x")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", broken_off)
+    (tmp_path / "there").mkdir()
+    for place in ("deep/er/taken", "there"):
+        with pytest.raises(KeyboardInterrupt):
+            pull("me/toy", tmp_path / place)
+    assert [one.name for one in tmp_path.iterdir()] == ["there"]
+    assert not list((tmp_path / "there").iterdir())
+
+
 def test_a_part_from_elsewhere_is_refused(toy_study, named, hub, tmp_path):
     run = finished(toy_study, backbone={"name": named("bert"), "max_tokens": 64})
     push(run.path, "me/toy")

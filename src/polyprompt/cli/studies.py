@@ -283,7 +283,8 @@ def show_settings(console: "Console", settings: "list[Setting]") -> None:
             console.rule(setting.title)
         print_table(console, language_table(setting.summary))
         print_table(console, script_table(setting.summary))
-        print_table(console, difference_table(setting.summary))
+        if setting.summary.differences:
+            print_table(console, difference_table(setting.summary))
         console.print(section.headline, style="bold", markup=False)
         for warning in section.warnings:
             console.print(f"! {warning}", markup=False)
